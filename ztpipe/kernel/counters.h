@@ -1,0 +1,61 @@
+/* counters.h: every counter once: name and meaning. A frame or packet that enters a worker ends in exactly one `in ... out` pair or one drop.
+ * Python reads the names from the kernel (zt_counter_name), so this list is the only one. */
+#ifndef ZT_COUNTERS_H
+#define ZT_COUNTERS_H
+
+#define ZT_COUNTER_LIST(X)                                                                                          \
+    /* tap stage */                                                                                                 \
+    X(tap_read_frames, "frames or super-frames read from TAPs")                                                     \
+    X(tap_read_bytes, "bytes read from TAPs, without the vnet header")                                              \
+    X(tap_write_frames, "frames or super-frames written to TAPs")                                                   \
+    X(tap_write_bytes, "bytes written to TAPs, without the vnet header")                                            \
+    X(tap_punted, "frames punted to the slow path")                                                                 \
+    /* crypto stage */                                                                                              \
+    X(seal_frames, "frames or super-frames taken to be sealed")                                                     \
+    X(seal_packets, "VL1 packets sealed")                                                                           \
+    X(open_datagrams, "datagrams taken to be opened")                                                               \
+    X(open_packets, "VL1 packets opened and accepted")                                                              \
+    X(open_frames, "frames or super-frames handed to the tap stage")                                                \
+    X(open_punted, "datagrams or packets punted to the slow path")                                                  \
+    /* peer stage */                                                                                                \
+    X(udp_receive_datagrams, "datagrams received")                                                                  \
+    X(udp_receive_bytes, "UDP payload bytes received")                                                              \
+    X(udp_send_datagrams, "datagrams sent")                                                                         \
+    X(udp_send_bytes, "UDP payload bytes sent")                                                                     \
+    X(udp_punted, "datagrams punted to the slow path by the peer stage")                                            \
+    /* loop */                                                                                                      \
+    X(turns, "turns of the worker's loop")                                                                          \
+    X(sleeps, "times the worker slept")                                                                             \
+    X(bells, "times it was woken by a bell")                                                                        \
+    X(ring_full, "times a stage had to wait for a slot")                                                            \
+    /* drops: name = drop reason */                                                                                 \
+    X(drop_tap_short, "frame shorter than an Ethernet header")                                                      \
+    X(drop_tap_bad_vnet, "vnet header that does not fit its frame")                                                 \
+    X(drop_tap_no_network, "network gone")                                                                          \
+    X(drop_tap_write, "TAP refused a write")                                                                        \
+    X(drop_tap_oversize, "frame longer than the network's MTU")                                                     \
+    X(drop_punt_overflow, "slow path busy: punt buffer full")                                                       \
+    X(drop_no_session, "peer left the table between stages")                                                        \
+    X(drop_short_datagram, "datagram shorter than a VL1 header")                                                    \
+    X(drop_truncated_datagram, "datagram longer than the buffer")                                                   \
+    X(drop_bad_fragment, "fragment numbers out of range")                                                           \
+    X(drop_fragment_expired, "reassembly given up")                                                                 \
+    X(drop_fragment_duplicate, "duplicate fragment")                                                                \
+    X(drop_oversize_packet, "reassembled packet longer than allowed")                                               \
+    X(drop_bad_mac, "authentication failed")                                                                        \
+    X(drop_bad_frame, "FRAME or EXT_FRAME too short or malformed")                                                  \
+    X(drop_bad_frame_mac, "EXT_FRAME with a source or destination MAC that is not allowed")                         \
+    X(drop_send_error, "the kernel refused a datagram")                                                             \
+    X(drop_no_binding, "local socket gone")
+
+enum zt_counter {
+#define ZT_COUNTER_ENUM(name, text) ZT_C_##name,
+    ZT_COUNTER_LIST(ZT_COUNTER_ENUM)
+#undef ZT_COUNTER_ENUM
+        ZT_COUNTERS
+};
+
+#define ZT_COUNTER_BLOCK 128 /* u64 slots per process, room to grow */
+_Static_assert(ZT_COUNTERS <= ZT_COUNTER_BLOCK, "counter block too small");
+
+#endif
