@@ -1,0 +1,1 @@
+"""Network rules: the rule language and its compiler, and the evaluator of rules over frames."""
