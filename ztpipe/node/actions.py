@@ -1,0 +1,195 @@
+"""What a `Node` wants done. Every input method appends to one list; `Node.take_actions()` hands it over, in order.
+
+Actions are data: nothing here knows sockets, tables or Linux. `control` turns them into datagrams, table entries, files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ztpipe.node.status import NetworkStatus
+    from ztpipe.wire.identity import Identity
+    from ztpipe.wire.inetaddress import InetAddress
+    from ztpipe.wire.netconf import NetworkConfig
+    from ztpipe.wire.rule import Rule
+
+StateKind = Literal["planet", "moon", "network", "peer"]
+
+
+@dataclass(frozen=True, slots=True)
+class SendDatagram:
+    """Send one UDP datagram. `binding` None: once from every binding of the remote's family. `ttl` 0: leave it alone."""
+
+    binding: int | None
+    remote: InetAddress
+    data: bytes
+    ttl: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WriteFrame:
+    """Write an Ethernet frame to the TAP of a network. `destination` and `source` are MACs."""
+
+    nwid: int
+    destination: int
+    source: int
+    ethertype: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class InstallPeer:
+    """Upsert: session keys of a peer and where frames for it are sent now.
+
+    `direct` False: (`binding`, `remote`) is the path of a root that relays. `suite` is what we send: 1 or 3. `mtu` is the
+    largest UDP payload on that path.
+    """
+
+    address: int
+    salsa_key: bytes
+    k0: bytes
+    k1: bytes
+    suite: int
+    binding: int
+    remote: InetAddress
+    mtu: int
+    direct: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RemovePeer:
+    """Forget keys and path of a peer, and its learned paths."""
+
+    address: int
+
+
+@dataclass(frozen=True, slots=True)
+class InstallPath:
+    """A learned direct path: frames of this peer arriving there need no punt."""
+
+    address: int
+    binding: int
+    remote: InetAddress
+
+
+@dataclass(frozen=True, slots=True)
+class RemovePath:
+    """The path is no longer one of that peer's."""
+
+    address: int
+    binding: int
+    remote: InetAddress
+
+
+@dataclass(frozen=True, slots=True)
+class InstallNetwork:
+    """Upsert a network of the data plane. `accept_all`: base rules are an unconditional accept."""
+
+    nwid: int
+    mac: int
+    mtu: int
+    accept_all: bool
+    rules: tuple[Rule, ...]
+    flags: int
+    bridge: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveNetwork:
+    """The data plane must not carry frames of this network any more."""
+
+    nwid: int
+
+
+@dataclass(frozen=True, slots=True)
+class InstallMember:
+    """Upsert a membership. `receive`: it passes the gate. `send_until`: frames to it need no credentials before (ms)."""
+
+    nwid: int
+    address: int
+    receive: bool
+    send_until: int
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveMember:
+    """The peer is no member (any more) of that network."""
+
+    nwid: int
+    address: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigureNetwork:
+    """Host side: TAP up, addresses, routes, DNS. Sent on join (`config` None), on each applied config and status change."""
+
+    nwid: int
+    config: NetworkConfig | None
+    status: NetworkStatus
+
+
+@dataclass(frozen=True, slots=True)
+class DestroyNetwork:
+    """Host side: remove the TAP and all that was configured on it."""
+
+    nwid: int
+
+
+@dataclass(frozen=True, slots=True)
+class SaveState:
+    """Write (`data`) or delete (None) a state object of the home directory (vl1-behaviour §1.4)."""
+
+    kind: StateKind
+    id: int
+    data: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerRequest:
+    """A NETWORK_CONFIG_REQUEST for a network that we control. Our own: `packet_id` 2**64-1, `source` None."""
+
+    nwid: int
+    member: Identity
+    metadata: bytes
+    packet_id: int
+    source: InetAddress | None
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Something that came in went nowhere, and why."""
+
+    reason: str
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """For logs, traces and the controller: "online", "offline", "collision", "user_message", "remote_trace", ..."""
+
+    kind: str
+    fields: Mapping[str, object]
+
+
+Action = (
+    SendDatagram
+    | WriteFrame
+    | InstallPeer
+    | RemovePeer
+    | InstallPath
+    | RemovePath
+    | InstallNetwork
+    | RemoveNetwork
+    | InstallMember
+    | RemoveMember
+    | ConfigureNetwork
+    | DestroyNetwork
+    | SaveState
+    | ControllerRequest
+    | Drop
+    | Event
+)

@@ -1,0 +1,56 @@
+"""What a `Node` is told about its surroundings: settings that may change while it runs, and the UDP sockets it may use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from ztpipe.wire.inetaddress import InetAddress
+
+
+class Binding(NamedTuple):
+    """One bound UDP socket. `id` names it in actions and in shared tables; `local` is the address and port it is bound to."""
+
+    id: int
+    local: InetAddress
+    interface: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PhysicalNetwork:
+    """One entry of ``physical`` in local.conf (vl1-behaviour §6.7). `network.port` is the prefix length; `mtu` 0 = default."""
+
+    network: InetAddress
+    blacklist: bool = False
+    mtu: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualPeer:
+    """One entry of ``virtual`` in local.conf: endpoints to try for a node, prefixes never to use for it."""
+
+    hints: tuple[InetAddress, ...] = ()
+    blacklist: tuple[InetAddress, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """Everything about a node that is configuration rather than state. Replace it whole with `Node.set_settings`.
+
+    protocol_version: announced in HELLO and OK(HELLO). 5..11 makes every peer speak suite 1 to us (vl1-wire §5.1).
+    max_suite: the strongest suite we send; 1 keeps us on Salsa20/12 even towards peers that announce 12.
+    identity_gate_ms: one unknown identity per source prefix in this time (vl1-behaviour §2.6 gate 1).
+    platform: the ``o`` key of configuration requests.
+    """
+
+    protocol_version: int = 12
+    version: tuple[int, int, int] = (1, 14, 1)
+    max_suite: int = 3
+    mtu: int = 1432
+    low_bandwidth: bool = False
+    identity_gate_ms: int = 2_000
+    platform: str = "linux/x86_64"
+    physical: tuple[PhysicalNetwork, ...] = ()
+    virtual: Mapping[int, VirtualPeer] = field(default_factory=dict)
