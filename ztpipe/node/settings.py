@@ -43,6 +43,7 @@ class NodeSettings:
     max_suite: the strongest suite we send; 1 keeps us on Salsa20/12 even towards peers that announce 12.
     identity_gate_ms: one unknown identity per source prefix in this time (vl1-behaviour §2.6 gate 1).
     platform: the ``o`` key of configuration requests.
+    controller: a network controller runs beside this node; without one, configuration requests are answered "unsupported".
     """
 
     protocol_version: int = 12
@@ -52,5 +53,6 @@ class NodeSettings:
     low_bandwidth: bool = False
     identity_gate_ms: int = 2_000
     platform: str = "linux/x86_64"
+    controller: bool = True
     physical: tuple[PhysicalNetwork, ...] = ()
     virtual: Mapping[int, VirtualPeer] = field(default_factory=dict)
