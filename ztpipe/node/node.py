@@ -10,7 +10,12 @@ from ztpipe.node.settings import Binding, NodeSettings
 if TYPE_CHECKING:
     from ztpipe.node.actions import Action
     from ztpipe.node.seam import Vl2Factory
-    from ztpipe.node.status import MoonStatus, NetworkStatusRecord, NodeStatus, PeerStatus
+    from ztpipe.node.status import (
+        MoonStatus,
+        NetworkStatusRecord,
+        NodeStatus,
+        PeerStatus,
+    )
     from ztpipe.wire.address import MulticastGroup
     from ztpipe.wire.identity import Identity
     from ztpipe.wire.inetaddress import InetAddress
