@@ -293,6 +293,11 @@ static inline void zt_stamp_peer(const struct zt_tables *t, uint32_t peer, int64
     }
 }
 
+static inline int64_t zt_peer_last_send(const struct zt_tables *t, uint32_t peer) {
+    const struct zt_peer_entry *e = zt_peer_at(t, peer);
+    return e == NULL ? 0 : atomic_load_explicit(&e->last_send, memory_order_relaxed);
+}
+
 static inline void zt_stamp_path(const struct zt_tables *t, uint32_t path, int64_t now) {
     struct zt_path_entry *e = zt_path_at(t, path);
     if (e != NULL) {
