@@ -1,0 +1,77 @@
+"""Who may ask what (service §4.2): the source address, then exactly one token."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from aiohttp import web
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Access:
+    """The tokens, as read at start; a change of the files needs a restart."""
+
+    def __init__(self, token: str, metrics_token: str) -> None:
+        self._token = token
+        self._metrics_token = metrics_token
+
+    def permits(self, request: web.BaseRequest, management_from: tuple[str, ...]) -> bool:
+        """True if `request` may be answered at all; otherwise 401, also for unknown paths."""
+        if request.path == "/metrics":
+            return token_is_one_of(request, (self._token, self._metrics_token))
+        if not source_allowed(request.remote or "", management_from):
+            return False
+        if request.path in ("/health", "/sso") or request.path.startswith("/app"):
+            return True
+        return token_is_one_of(request, (self._token,))
+
+
+def source_allowed(remote: str, management_from: tuple[str, ...]) -> bool:
+    """True for loopback and for addresses inside an entry (``IP/bits``, or ``IP`` for just that one) of `management_from`."""
+    try:
+        address: Address = ipaddress.ip_address(remote)
+    except ValueError:
+        return False
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return address.is_loopback or any(address in network for network in _networks(management_from))
+
+
+@lru_cache(maxsize=4)
+def _networks(entries: tuple[str, ...]) -> tuple[Network, ...]:
+    networks: list[Network] = []
+    for entry in entries:
+        try:
+            networks.append(ipaddress.ip_network(entry, strict=False))
+        except ValueError:
+            continue  # an entry that is no network admits nobody
+    return tuple(networks)
+
+
+def token_is_one_of(request: web.BaseRequest, accepted: Iterable[str]) -> bool:
+    """Compare the given token with all `accepted`, in constant time."""
+    given = _given_token(request)
+    if not given:
+        return False
+    found = [hmac.compare_digest(given.encode("utf-8", "surrogateescape"), token.encode()) for token in accepted]
+    return any(found)
+
+
+def _given_token(request: web.BaseRequest) -> str | None:
+    """The first place that is present decides: header X-ZT1-Auth, query ``auth``, header Authorization: Bearer."""
+    header = request.headers.get("X-ZT1-Auth")
+    if header is not None:
+        return header
+    query = request.rel_url.query.get("auth")
+    if query is not None:
+        return query
+    words = request.headers.get("Authorization", "").split()
+    return words[1] if len(words) == 2 and words[0].lower() == "bearer" else None

@@ -1,0 +1,94 @@
+"""The forms an answer or a request body can take (service §4.3)."""
+
+from __future__ import annotations
+
+import json
+
+from aiohttp import web
+
+#: What a form-encoded body may have in the reference; other bodies are bounded by the server.
+FORM_LIMIT = 8192
+
+
+class BadBody(Exception):
+    """A body that had to be JSON and is not; the text becomes the description of a 500."""
+
+
+def compact(document: object) -> bytes:
+    """JSON as on the wire: no blanks, keys in ascending order, UTF-8."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text.encode("utf-8", "replace")
+
+
+def document(request: web.Request, value: object, status: int = 200) -> web.Response:
+    """`value` as JSON."""
+    return content(request, compact(value), status)
+
+
+def content(request: web.Request, body: bytes, status: int = 200) -> web.Response:
+    """`body` labelled as JSON, or wrapped as JSONP; an empty result is sent as ``{}`` (``null`` when wrapped)."""
+    callback = request.rel_url.query.get("jsonp")
+    if callback is not None:
+        wrapped = callback.encode("utf-8", "replace") + b"(" + (body or b"null") + b");"
+        return web.Response(status=status, body=wrapped, content_type="application/javascript")
+    return web.Response(status=status, body=body or b"{}", content_type="application/json")
+
+
+def nothing(status: int) -> web.Response:
+    """An answer with neither body nor content type."""
+    return web.Response(status=status)
+
+
+def failure(description: str) -> web.Response:
+    """500 with the form of the reference."""
+    body = f'{{"error": 500, "description": {json.dumps(description)}}}'
+    return web.Response(status=500, body=body.encode(), content_type="application/json")
+
+
+async def read_body(request: web.Request) -> bytes:
+    """The request's body; raises `web.HTTPRequestEntityTooLarge`."""
+    body = await request.read()
+    if len(body) > FORM_LIMIT and request.content_type == "application/x-www-form-urlencoded":
+        raise web.HTTPRequestEntityTooLarge(FORM_LIMIT, len(body))
+    return body
+
+
+async def read_json(request: web.Request) -> object:
+    """The body as JSON, whatever its content type says; raises `BadBody`."""
+    body = await read_body(request)
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadBody(_parse_error(1, error.start + 1, "invalid string: ill-formed UTF-8 byte")) from None
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        raise BadBody(_describe(error, text)) from None
+    except (ValueError, RecursionError) as error:
+        raise BadBody(_parse_error(1, 1, str(error))) from None
+
+
+async def read_json_or_none(request: web.Request) -> object:
+    """The body as JSON; None if it is not (``POST /network`` and ``POST /moon`` never fail on a bad body)."""
+    try:
+        return await read_json(request)
+    except BadBody:
+        return None
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"invalid literal; last read: '{name}'")
+
+
+def _describe(error: json.JSONDecodeError, text: str) -> str:
+    if error.pos >= len(text):
+        return _parse_error(error.lineno, error.colno, "unexpected end of input; expected '[', '{', or a literal")
+    return _parse_error(error.lineno, error.colno, f"invalid literal; last read: '{text[error.pos]}'")
+
+
+def _parse_error(line: int, column: int, what: str) -> str:
+    """The wording that clients of the reference have seen."""
+    return (
+        f"[json.exception.parse_error.101] parse error at line {line}, column {column}:"
+        f" syntax error while parsing value - {what}"
+    )

@@ -1,0 +1,166 @@
+"""The HTTP server: listeners, access, the errors and headers of the reference (service §4.1-4.3)."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import weakref
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import hdrs, http_exceptions, web
+from aiohttp.typedefs import Handler, Middleware
+
+from ztpipe.api import answers, controller_routes, node_routes, static
+from ztpipe.api.access import Access
+from ztpipe.controller.errors import ControllerError
+
+if TYPE_CHECKING:
+    from ztpipe.api.service import Service
+
+_IDLE_SECONDS: Final = 5.0
+_REQUESTS_PER_CONNECTION: Final = 5
+_LINE_LIMIT: Final = 8192
+_BODY_LIMIT: Final = 64 << 20
+
+
+def make_app(service: Service, access: Access) -> web.Application:
+    """The application: every route of service §4.4 over `service`."""
+    app = web.Application(middlewares=[_guard(service, access)], client_max_size=_BODY_LIMIT)
+    app.on_response_prepare.append(_Headers().prepare)
+    node_routes.add(app, service)
+    controller_routes.add(app, service)
+    static.add(app, service)
+    return app
+
+
+def bind(port: int) -> list[socket.socket]:
+    """Listening sockets on 0.0.0.0 and [::] (one is enough); raises OSError of the IPv4 one if neither binds."""
+    sockets: list[socket.socket] = []
+    failure: OSError | None = None
+    for family, host in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):  # access is decided by request
+        try:
+            sockets.append(_listener(family, host, sockets[0].getsockname()[1] if sockets else port))
+        except OSError as error:
+            failure = failure or error
+    if not sockets:
+        assert failure is not None
+        raise failure
+    return sockets
+
+
+def _listener(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((host, port))
+        sock.listen(128)
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+class HttpServer:
+    """The running server on sockets that `bind` made; `stop` closes them."""
+
+    def __init__(self, app: web.Application, sockets: Iterable[socket.socket]) -> None:
+        self._sockets = list(sockets)
+        self._runner = _Runner(
+            app,
+            access_log=None,
+            keepalive_timeout=_IDLE_SECONDS,
+            max_line_size=_LINE_LIMIT,
+            max_field_size=_LINE_LIMIT,
+            shutdown_timeout=1.0,
+        )
+
+    async def start(self) -> None:
+        """Begin to answer."""
+        await self._runner.setup()
+        for sock in self._sockets:
+            await web.SockSite(self._runner, sock).start()
+
+    async def stop(self) -> None:
+        """Let running requests end (a second at most) and close the listeners."""
+        await self._runner.cleanup()
+
+
+def _guard(service: Service, access: Access) -> Middleware:
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Access first, then the route, with every failure in the reference's form."""
+        if not access.permits(request, service.config().local.settings.allow_management_from):
+            return answers.document(request, {}, HTTPStatus.UNAUTHORIZED)
+        try:
+            return await handler(request)
+        except answers.BadBody as error:
+            return answers.failure(str(error))
+        except ControllerError as error:
+            failed = error.status == HTTPStatus.INTERNAL_SERVER_ERROR
+            return answers.failure(error.message) if failed else answers.nothing(error.status)
+        except web.HTTPRequestEntityTooLarge:
+            return answers.nothing(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        except web.HTTPClientError:  # no such route, or not with this method
+            return answers.nothing(HTTPStatus.NOT_FOUND)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # the API must not take the node down, and clients expect this form
+            request.app.logger.exception("%s %s failed", request.method, request.path)
+            return answers.failure(str(error) or type(error).__name__)
+
+    return guard
+
+
+class _Headers:
+    """Adjusts headers to the reference's: no Server or Date, keep-alive announced, five requests per connection."""
+
+    def __init__(self) -> None:
+        self._served: weakref.WeakKeyDictionary[asyncio.BaseTransport, int] = weakref.WeakKeyDictionary()
+
+    async def prepare(self, request: web.Request, response: web.StreamResponse) -> None:
+        response.headers.popall(hdrs.SERVER, None)
+        response.headers.popall(hdrs.DATE, None)
+        response.headers["Keep-Alive"] = f"timeout={_IDLE_SECONDS:.0f}, max={_REQUESTS_PER_CONNECTION}"
+        if request.method == hdrs.METH_HEAD:
+            response.headers["Accept-Ranges"] = "bytes"
+        transport = request.transport
+        if transport is not None:
+            served = self._served[transport] = self._served.get(transport, 0) + 1
+            if served >= _REQUESTS_PER_CONNECTION:
+                response.force_close()
+                response.headers[hdrs.CONNECTION] = "close"
+
+
+class _Connection(web.RequestHandler):
+    """What is not HTTP gets an empty 400 (414 for an endless request line), without noise in the log."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        if isinstance(exc, http_exceptions.LineTooLong):
+            status = HTTPStatus.REQUEST_URI_TOO_LONG
+        response = answers.nothing(status)
+        response.force_close()
+        return response
+
+
+class _Server(web.Server):
+    def __call__(self) -> web.RequestHandler:
+        return _Connection(self, loop=self._loop, **self._kwargs)
+
+
+class _Runner(web.AppRunner):
+    """An `AppRunner` whose connections are `_Connection`."""
+
+    async def _make_server(self) -> web.Server:
+        made = await super()._make_server()
+        return _Server(made.request_handler, request_factory=made.request_factory, **made._kwargs)
