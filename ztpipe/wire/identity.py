@@ -11,6 +11,7 @@ from typing import Final
 from nacl import bindings
 from nacl.exceptions import BadSignatureError, CryptoError
 
+from ztpipe.wire.address import is_reserved_address
 from ztpipe.wire.errors import WireError
 
 PUBLIC_LENGTH: Final = 64
@@ -165,20 +166,16 @@ def _address_of(public: bytes) -> int | None:
 
     digest = crypto.address_hash(public)
     address = int.from_bytes(digest[59:], "big")
-    if digest[0] >= HASHCASH_LIMIT or _is_reserved(address):
+    if digest[0] >= HASHCASH_LIMIT or is_reserved_address(address):
         return None
     return address
-
-
-def _is_reserved(address: int) -> bool:
-    return address == 0 or address >> 32 == 0xFF
 
 
 def _address_field(text: str) -> int:
     if len(text) != 10 or not _HEX.issuperset(text):
         raise WireError("bad_identity")
     address = int(text, 16)
-    if _is_reserved(address):
+    if is_reserved_address(address):
         raise WireError("bad_identity")
     return address
 
