@@ -1,0 +1,274 @@
+"""The controller: admission of requests, pushes, and the operations of its HTTP API (controller §6, §7, §9)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from copy import deepcopy
+from heapq import heappop, heappush
+from typing import Any, Final, TypeVar
+
+from ztpipe.controller import coerce, member, network
+from ztpipe.controller.actions import ControllerAction
+from ztpipe.controller.addresses import Random
+from ztpipe.controller.coerce import JsonObject
+from ztpipe.controller.decision import Decider, Granted
+from ztpipe.controller.errors import ControllerError, not_found
+from ztpipe.controller.push import PushQueue, RevocationQueue
+from ztpipe.controller.sending import UNASKED, Sender
+from ztpipe.controller.state import NetworkState, State
+from ztpipe.controller.status import StatusTable
+from ztpipe.controller.store import Store, StoreError
+from ztpipe.wire.address import controller_of, format_address, format_nwid
+from ztpipe.wire.identity import Identity
+from ztpipe.wire.inetaddress import InetAddress
+
+API_VERSION: Final = 4
+_MAX_ID_TRIALS: Final = 100_000
+_MAX_EXPIRIES: Final = 65_536
+_T = TypeVar("_T")
+
+
+class Controller:
+    """Serves the networks whose ID begins with the address of `identity`, which must hold its private key.
+
+    API operations return new JSON objects, keys in byte order, and raise ControllerError only.  What they cause to
+    be sent is had from `take_actions`; `counters` counts events by name, drops included.
+    """
+
+    def __init__(self, identity: Identity, store: Store, *, random: Random) -> None:
+        """Load all records; raises StoreError if that fails."""
+        self.identity = identity
+        self.counters: Counter[str] = Counter()
+        self._random = random
+        self._state = State(store)
+        self._statuses = StatusTable()
+        self._decider = Decider(identity, self._state, random)
+        self._sender = Sender(identity, random)
+        self._pushes = PushQueue()
+        self._revocations = RevocationQueue()
+        self._expiries: list[tuple[int, int, int]] = []  # heap of (time, nwid, address): ends of sign-ons
+        self._actions: list[ControllerAction] = []
+
+    # --- requests --------------------------------------------------------------------------------------------------
+
+    def request(
+        self, now: int, nwid: int, member: Identity, metadata: bytes, packet_id: int, source: InetAddress | None
+    ) -> list[ControllerAction]:
+        """A NETWORK_CONFIG_REQUEST of an authenticated `member` (controller §7.1); what to do about it.
+
+        `packet_id` is that of the request, all ones for the node's own.  `source` is where it came from, None if
+        it was relayed; nothing depends on it.
+        """
+        self.counters["network_config_request"] += 1
+        if controller_of(nwid) != self.identity.address:
+            self.counters["drop_foreign_network"] += 1
+        elif not self._statuses.admit(now, nwid, member, metadata):
+            self.counters["drop_request_rate"] += 1
+        else:
+            self._answer(now, nwid, member, metadata, packet_id)
+        return self.take_actions()
+
+    def locally_authorized(self, now: int, nwid: int, address: int) -> bool:
+        """Whether a configuration was sent to the member lately (controller §8.9)."""
+        status = self._statuses.get(nwid, address)
+        return status is not None and status.granted_recently(now)
+
+    def tick(self, now: int) -> None:
+        """Do what is due: pushes, revocations, ends of sign-ons."""
+        self._statuses.prune(now)
+        self._end_sign_ons(now)
+        self._send_revocations(now)
+        self._send_pushes(now)
+
+    def next_deadline(self, now: int) -> int | None:
+        """When `tick` should be called next; None = nothing is pending."""
+        times = [self._revocations.next_deadline(now)]
+        times.append(now if self._pushes else None)
+        times.append(self._expiries[0][0] if self._expiries else None)
+        return min((time for time in times if time is not None), default=None)
+
+    def take_actions(self) -> list[ControllerAction]:
+        """Remove and return what is to be done."""
+        actions, self._actions = self._actions, []
+        return actions
+
+    def _answer(self, now: int, nwid: int, requester: Identity, metadata: bytes, packet_id: int) -> None:
+        """Decide and send (controller §7.2).  If the store fails nothing is sent; the member will ask again."""
+        try:
+            answer = self._decider.decide(now, nwid, requester, metadata, packet_id != UNASKED)
+        except StoreError:
+            self.counters["drop_store_failed"] += 1
+            return
+        if not isinstance(answer, Granted):
+            self.counters["refused"] += 1
+            self._actions += self._sender.error(requester.address, nwid, packet_id, answer.code, answer.data)
+            return
+        self.counters["granted"] += 1
+        self._actions += self._sender.config(requester.address, answer.config, packet_id)
+        status = self._statuses.get(nwid, requester.address)
+        if status is not None:
+            status.last_grant = now
+        if answer.expiry is not None and packet_id != UNASKED and len(self._expiries) < _MAX_EXPIRIES:
+            heappush(self._expiries, (answer.expiry, nwid, requester.address))
+
+    # --- unasked ---------------------------------------------------------------------------------------------------
+
+    def _send_pushes(self, now: int) -> None:
+        for nwid, address in self._pushes.take():
+            status = self._statuses.get(nwid, address)
+            if status is not None and status.online(now):
+                self.counters["pushes"] += 1
+                self._answer(now, nwid, status.identity, status.metadata, UNASKED)
+
+    def _send_revocations(self, now: int) -> None:
+        for nwid, batch in self._revocations.take(now):
+            for status in self._statuses.online(now, nwid):
+                if status.address != self.identity.address:
+                    self._actions.append(self._sender.revocations(status.address, batch))
+
+    def _revoke(self, now: int, network: NetworkState, address: int) -> None:
+        """Make the others stop accepting a member (controller §9.3).  What is issued from now on is newer."""
+        self.counters["member_deauth"] += 1
+        network.not_before = max(network.not_before, now + 1)
+        if not self._revocations.add(self._sender.revocation(network.nwid, address, now)):
+            self.counters["drop_revocation_queue_full"] += 1
+
+    def _end_sign_ons(self, now: int) -> None:
+        """Revoke members whose sign-on has ended and was not renewed (controller §7.4)."""
+        while self._expiries and self._expiries[0][0] <= now:
+            _, nwid, address = heappop(self._expiries)
+            found = self._state.network(nwid)
+            record = found.members.get(address) if found else None
+            if found and record and coerce.integer(record.get("authenticationExpiryTime"), 0) <= now:
+                self._revoke(now, found, address)
+
+    # --- API: networks ---------------------------------------------------------------------------------------------
+
+    def status(self, now: int) -> JsonObject:
+        """GET /controller."""
+        return {"controller": True, "apiVersion": API_VERSION, "clock": now, "databaseReady": True}
+
+    def list_networks(self) -> list[str]:
+        """The IDs of all networks, ascending."""
+        return [format_nwid(found.nwid) for found in self._state.networks()]
+
+    def get_network(self, nwid: int) -> JsonObject:
+        """One network object; 404."""
+        return _answer_object(self._network(nwid).record)
+
+    def create_network(self, now: int, body: Any) -> JsonObject:
+        """Create a network with an ID of its own; 503 if none is free."""
+        return self.update_network(now, self._free_nwid(), body)
+
+    def update_network(self, now: int, nwid: int, body: Any) -> JsonObject:
+        """Create or change a network; anything but an object as `body` has no fields (controller §3)."""
+        before = self._state.network(nwid)
+        record = network.updated(before.record if before else None, body, nwid, now)
+        changed = self._stored(lambda: self._state.save_network(nwid, record))
+        answer = _answer_object(record)
+        if changed:
+            self.counters["network_change"] += 1
+            for status in self._statuses.online(now, nwid):
+                self._pushes.add(nwid, status.address)
+            self._send_pushes(now)
+        return answer
+
+    def delete_network(self, now: int, nwid: int) -> JsonObject:
+        """Delete a network with its members, whose certificates are revoked; the object it was; 404."""
+        found = self._network(nwid)
+        self._stored(lambda: self._state.delete_network(nwid))
+        self.counters["network_change"] += 1
+        for address in sorted(found.members):
+            if member.is_authorized(found.members[address]):
+                self._revoke(now, found, address)
+        self._send_revocations(now)
+        return _answer_object(found.record)
+
+    # --- API: members ----------------------------------------------------------------------------------------------
+
+    def list_members(self, nwid: int) -> JsonObject:
+        """Member ID to revision, ascending; 404."""
+        members = self._network(nwid).members
+        return {format_address(address): coerce.integer(members[address].get("revision"), 0) for address in sorted(members)}
+
+    def member_counts(self, nwid: int) -> tuple[int, int]:
+        """The numbers of authorised and of all members; 404."""
+        found = self._network(nwid)
+        return found.authorized, len(found.members)
+
+    def get_member(self, nwid: int, address: int) -> JsonObject:
+        """One member object; 404."""
+        return _answer_object(self._member(nwid, address)[1])
+
+    def update_member(self, now: int, nwid: int, address: int, body: Any) -> JsonObject:
+        """Create or change a member; 404 if the network is unknown."""
+        found = self._network(nwid)
+        before = found.members.get(address)
+        record = member.updated(before, body, nwid, address, now)
+        changed = self._stored(lambda: self._state.save_member(found, address, record))
+        answer = _answer_object(record)
+        if changed:
+            self.counters["member_change"] += 1
+            was_authorized = before is not None and member.is_authorized(before)
+            if was_authorized and not member.is_authorized(record):
+                self._revoke(now, found, address)
+                self._send_revocations(now)
+            elif not was_authorized and member.is_authorized(record):
+                self.counters["member_auth"] += 1
+            self._pushes.add(nwid, address)
+            self._send_pushes(now)
+        return answer
+
+    def delete_member(self, now: int, nwid: int, address: int) -> JsonObject:
+        """Delete a member, whose certificate is revoked if it was authorised; the object it was; 404."""
+        found, record = self._member(nwid, address)
+        self._stored(lambda: self._state.delete_member(found, address))
+        self.counters["member_change"] += 1
+        if member.is_authorized(record):
+            self._revoke(now, found, address)
+            self._send_revocations(now)
+        return _answer_object(record)
+
+    def _network(self, nwid: int) -> NetworkState:
+        found = self._state.network(nwid)
+        if found is None:
+            raise not_found(f"network {format_nwid(nwid)}")
+        return found
+
+    def _member(self, nwid: int, address: int) -> tuple[NetworkState, JsonObject]:
+        found = self._network(nwid)
+        record = found.members.get(address)
+        if record is None:
+            raise not_found(f"member {format_address(address)} of network {format_nwid(nwid)}")
+        return found, record
+
+    def _free_nwid(self) -> int:
+        """A random ID under this controller that no network has."""
+        for _ in range(_MAX_ID_TRIALS):
+            number = int.from_bytes(self._random(3), "big") or 1
+            nwid = self.identity.address << 24 | number
+            if self._state.network(nwid) is None:
+                return nwid
+        raise ControllerError(503, "no free network ID was found")
+
+    def _stored(self, change: Callable[[], _T]) -> _T:
+        """Do a change of the state; a failing store is a 500."""
+        try:
+            return change()
+        except StoreError as error:
+            self.counters["drop_store_failed"] += 1
+            raise ControllerError(500, str(error)) from error
+
+
+def _answer_object(record: JsonObject) -> JsonObject:
+    """A copy of a record to hand out, keys in byte order on every level."""
+    return {key: _sorted(deepcopy(record[key])) for key in sorted(record)}
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    if isinstance(value, list):
+        return [_sorted(element) for element in value]
+    return value

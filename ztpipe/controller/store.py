@@ -1,0 +1,67 @@
+"""Where controller records are kept: the interface, and the store that forgets.
+
+A record is a JSON object as in controller §4 or §5.  The controller keeps all records in memory; a store is read
+once, at the start, and written at every change.  A write that returns is durable, or the store raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from copy import deepcopy
+from typing import Protocol
+
+from ztpipe.controller.coerce import JsonObject
+
+
+class StoreError(Exception):
+    """The store cannot be opened, read or written; the message says which file and what to do."""
+
+
+class Store(Protocol):
+    """Keys are the record's own `nwid`, and for members also `id`, both lowercase hex."""
+
+    def networks(self) -> Iterable[JsonObject]:
+        """Every network record."""
+
+    def members(self, nwid: int) -> Iterable[JsonObject]:
+        """Every member record of one network."""
+
+    def save_network(self, record: JsonObject) -> None:
+        """Write a network record, replacing the one before."""
+
+    def save_member(self, record: JsonObject) -> None:
+        """Write a member record, replacing the one before."""
+
+    def delete_network(self, nwid: int) -> None:
+        """Remove a network and all of its members; unknown ones are no error."""
+
+    def delete_member(self, nwid: int, address: int) -> None:
+        """Remove one member; an unknown one is no error."""
+
+
+class MemoryStore:
+    """Keeps copies of the records for as long as the process lives: for tests and throw-away controllers."""
+
+    def __init__(self) -> None:
+        self._networks: dict[int, JsonObject] = {}
+        self._members: dict[int, dict[int, JsonObject]] = {}
+
+    def networks(self) -> Iterable[JsonObject]:
+        return [deepcopy(record) for record in self._networks.values()]
+
+    def members(self, nwid: int) -> Iterable[JsonObject]:
+        return [deepcopy(record) for record in self._members.get(nwid, {}).values()]
+
+    def save_network(self, record: JsonObject) -> None:
+        self._networks[int(record["nwid"], 16)] = deepcopy(record)
+
+    def save_member(self, record: JsonObject) -> None:
+        members = self._members.setdefault(int(record["nwid"], 16), {})
+        members[int(record["id"], 16)] = deepcopy(record)
+
+    def delete_network(self, nwid: int) -> None:
+        self._networks.pop(nwid, None)
+        self._members.pop(nwid, None)
+
+    def delete_member(self, nwid: int, address: int) -> None:
+        self._members.get(nwid, {}).pop(address, None)

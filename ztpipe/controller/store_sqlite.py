@@ -1,0 +1,173 @@
+"""The durable store: one SQLite file, one row per object (controller §10 says what the reference keeps).
+
+Write-ahead logging with full synchronisation: a write that has returned survives a crash of the machine, and a write
+that was cut short leaves the row as it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from ztpipe.controller.coerce import JsonObject
+from ztpipe.controller.store import StoreError
+
+FILE_NAME: Final = "controller.db"
+SCHEMA_VERSION: Final = 1
+_APPLICATION_ID: Final = 0x7A746370  # "ztcp": tells our file from any other SQLite file
+
+_SCHEMA: Final = """
+CREATE TABLE network (
+    nwid TEXT PRIMARY KEY,
+    revision INTEGER NOT NULL,
+    object TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE member (
+    nwid TEXT NOT NULL,
+    address TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    object TEXT NOT NULL,
+    PRIMARY KEY (nwid, address)
+) WITHOUT ROWID;
+"""
+
+
+class SqliteStore:
+    """A `Store` in `<home>/controller.db`, mode 0600; created if missing.  Every failure is a StoreError."""
+
+    def __init__(self, home: Path) -> None:
+        self.path = home / FILE_NAME
+        try:
+            # Made first, so that the file never exists with a wider mode.
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            self._db = sqlite3.connect(self.path, isolation_level=None)
+        except (OSError, sqlite3.Error) as error:
+            raise StoreError(f"{self.path}: cannot open the controller's database: {error}") from error
+        try:
+            with self._failures("cannot open the controller's database"):
+                self._prepare()
+        except StoreError:
+            self._db.close()
+            raise
+
+    def close(self) -> None:
+        """Flush and close the file; the store is unusable afterwards."""
+        with self._failures("cannot close the controller's database"):
+            self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def networks(self) -> Iterable[JsonObject]:
+        """Every network record, by ascending ID."""
+        return self._objects("SELECT nwid, object FROM network ORDER BY nwid", ())
+
+    def members(self, nwid: int) -> Iterable[JsonObject]:
+        """Every member record of one network, by ascending address."""
+        query = "SELECT nwid || '/' || address, object FROM member WHERE nwid = ? ORDER BY address"
+        return self._objects(query, (f"{nwid:016x}",))
+
+    def save_network(self, record: JsonObject) -> None:
+        """Write a network record, replacing the one before."""
+        row = (record["nwid"], record.get("revision", 0), _encode(record))
+        self._write("INSERT OR REPLACE INTO network (nwid, revision, object) VALUES (?, ?, ?)", row)
+
+    def save_member(self, record: JsonObject) -> None:
+        """Write a member record, replacing the one before."""
+        row = (record["nwid"], record["id"], record.get("revision", 0), _encode(record))
+        self._write("INSERT OR REPLACE INTO member (nwid, address, revision, object) VALUES (?, ?, ?, ?)", row)
+
+    def delete_network(self, nwid: int) -> None:
+        """Remove a network and its members in one transaction."""
+        key = (f"{nwid:016x}",)
+        with self._failures("cannot delete a network"), self._transaction():
+            self._db.execute("DELETE FROM member WHERE nwid = ?", key)
+            self._db.execute("DELETE FROM network WHERE nwid = ?", key)
+
+    def delete_member(self, nwid: int, address: int) -> None:
+        """Remove one member."""
+        self._write("DELETE FROM member WHERE nwid = ? AND address = ?", (f"{nwid:016x}", f"{address:010x}"))
+
+    def _prepare(self) -> None:
+        """Check that the file is sound and ours, and create the tables in a new one."""
+        damage = self._db.execute("PRAGMA quick_check(1)").fetchone()
+        if damage is None or damage[0] != "ok":
+            raise sqlite3.DatabaseError("quick_check: " + (damage[0] if damage else "no answer"))
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute("PRAGMA busy_timeout = 2000")
+        with self._transaction():
+            self._migrate()
+        os.chmod(self.path, 0o600)
+
+    def _migrate(self) -> None:
+        application = self._db.execute("PRAGMA application_id").fetchone()[0]
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if tables == 0:
+            for statement in filter(str.strip, _SCHEMA.split(";")):
+                self._db.execute(statement)
+            self._db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        elif application != _APPLICATION_ID:
+            raise StoreError(f"{self.path}: this SQLite file was not made by the controller; move it away")
+        elif version != SCHEMA_VERSION:
+            raise StoreError(f"{self.path}: has format {version}, this program knows format {SCHEMA_VERSION}")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    @contextmanager
+    def _failures(self, what: str) -> Iterator[None]:
+        """Turn what SQLite says into a StoreError that names the file and the way out."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise StoreError(f"{self.path}: {what}: {error}") from error
+        except sqlite3.DatabaseError as error:
+            raise StoreError(
+                f"{self.path}: {what}: the file is damaged ({error}); restore it from a backup or move it away "
+                "together with its -wal and -shm files to start with an empty controller"
+            ) from error
+        except (OSError, sqlite3.Error) as error:
+            raise StoreError(f"{self.path}: {what}: {error}") from error
+
+    def _write(self, statement: str, row: tuple[object, ...]) -> None:
+        with self._failures("cannot write"):
+            self._db.execute(statement, row)
+
+    def _objects(self, query: str, parameters: tuple[object, ...]) -> list[JsonObject]:
+        with self._failures("cannot read"):
+            rows = self._db.execute(query, parameters).fetchall()
+        return [self._decode(key, text) for key, text in rows]
+
+    def _decode(self, key: str, text: str) -> JsonObject:
+        try:
+            value = json.loads(text)
+        except (ValueError, TypeError) as error:
+            raise StoreError(f"{self.path}: the object of {key} is not JSON ({error})") from error
+        if not isinstance(value, dict):
+            raise StoreError(f"{self.path}: the object of {key} is not a JSON object")
+        return value
+
+
+def _encode(record: JsonObject) -> str:
+    return json.dumps(record, separators=(",", ":"), sort_keys=True, ensure_ascii=False, allow_nan=False)
