@@ -128,6 +128,7 @@ KNOBS: Final[tuple[Knob, ...]] = (
     Knob("pinning", "pinning", "a list of CPU numbers or null", "CPUs for the workers, dealt in turn.", _cpus),
     Knob("protocol_version", "protocolVersion", "a whole number from 5 to 12",
          "Protocol version to announce; below 12 turns AES off.", _integer(5, 12)),
+    Knob("require_tap", "requireTap", _ON_OFF, "Refuse to start where no TAP can be made.", _boolean),
     Knob("run_dir", "runDir", "the path of a directory", "Directory for sockets between our processes.", _directory),
 )  # fmt: skip
 
@@ -171,6 +172,7 @@ class Config(msgspec.Struct, frozen=True):
     sched: Literal["other", "batch"] = "other"
     pinning: tuple[int, ...] | None = None
     protocol_version: int = 12
+    require_tap: bool = True
 
     @property
     def local_conf(self) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import weakref
-from collections.abc import Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +17,7 @@ from ztpipe.controller.errors import ControllerError
 
 if TYPE_CHECKING:
     from ztpipe.api.service import Service
+    from ztpipe.store import Home
 
 _IDLE_SECONDS: Final = 5.0
 _REQUESTS_PER_CONNECTION: Final = 5
@@ -65,13 +65,16 @@ def _listener(family: socket.AddressFamily, host: str, port: int) -> socket.sock
     return sock
 
 
-class HttpServer:
-    """The running server on sockets that `bind` made; `stop` closes them."""
+class Server:
+    """The HTTP server of a node; tokens come from (or go into) its home directory.
 
-    def __init__(self, app: web.Application, sockets: Iterable[socket.socket]) -> None:
-        self._sockets = list(sockets)
+    `start` raises OSError when neither 0.0.0.0 nor [::] can be bound.
+    """
+
+    def __init__(self, service: Service, home: Home, *, port: int) -> None:
+        self._port = port
         self._runner = _Runner(
-            app,
+            make_app(service, Access(home.auth_token(), home.metrics_token())),
             access_log=None,
             keepalive_timeout=_IDLE_SECONDS,
             max_line_size=_LINE_LIMIT,
@@ -80,10 +83,16 @@ class HttpServer:
         )
 
     async def start(self) -> None:
-        """Begin to answer."""
+        """Bind and begin to answer."""
+        sockets = bind(self._port)
         await self._runner.setup()
-        for sock in self._sockets:
+        for sock in sockets:
             await web.SockSite(self._runner, sock).start()
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Host and port of each listener."""
+        return [(str(address[0]), int(address[1])) for address in self._runner.addresses]
 
     async def stop(self) -> None:
         """Let running requests end (a second at most) and close the listeners."""
