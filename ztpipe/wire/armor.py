@@ -73,7 +73,7 @@ class Opened:
     compressed: bool = False
 
 
-def compress(payload: bytes) -> bytes | None:
+def compress_payload(payload: bytes) -> bytes | None:
     """The payload as an LZ4 block; None if it is too short or would not shrink (vl1-wire §5.9)."""
     if len(payload) <= COMPRESSION_THRESHOLD:
         return None
@@ -81,7 +81,7 @@ def compress(payload: bytes) -> bytes | None:
     return block if len(block) < len(payload) else None
 
 
-def decompress(block: bytes) -> bytes:
+def decompress_payload(block: bytes) -> bytes:
     """1..9996 bytes; `WireError("bad_compression")` otherwise."""
     try:
         payload: bytes = lz4.block.decompress(block, uncompressed_size=MAX_PAYLOAD)
@@ -109,18 +109,23 @@ def seal(
 
     With suite 3 the packet's ID on the wire is another one (the first 8 bytes). ValueError if the packet is too long.
     """
-    body = _compressed(payload) if compress else None
-    verb_byte = verb if body is None else verb | VERB_COMPRESSED
-    return _seal(
-        keys, destination, source, bytes((verb_byte,)) + (payload if body is None else body), packet_id, suite, mtu, trusted_path_id
+    block = compress_payload(payload) if compress else None
+    envelope = bytes((verb,)) + payload if block is None else bytes((verb | VERB_COMPRESSED,)) + block
+    return seal_envelope(
+        keys,
+        destination=destination,
+        source=source,
+        envelope=envelope,
+        packet_id=packet_id,
+        suite=suite,
+        mtu=mtu,
+        trusted_path_id=trusted_path_id,
     )
 
 
-_compressed = compress
-
-
-def _seal(
+def seal_envelope(
     keys: SessionKeys,
+    *,
     destination: int,
     source: int,
     envelope: bytes,
@@ -129,7 +134,7 @@ def _seal(
     mtu: int = DEFAULT_MTU,
     trusted_path_id: int = 0,
 ) -> bytes:
-    """Header, and the cipher over `envelope` (verb byte and payload, compressed or not)."""
+    """`seal` for an envelope that is already made: verb byte and payload, compressed or not."""
     from ztpipe.kernel import crypto
 
     size = 27 + len(envelope)
@@ -144,10 +149,6 @@ def _seal(
     elif suite != Suite.TRUSTED:
         crypto.salsa_seal(keys.salsa32, packet)
     return bytes(packet)
-
-
-seal_envelope = _seal
-"""`seal` for an envelope that is already made, e.g. compressed by another LZ4 encoder."""
 
 
 def open_packet(keys: SessionKeys, packet: bytes, *, trusted_path_id: int = 0) -> Opened:
@@ -166,7 +167,7 @@ def open_packet(keys: SessionKeys, packet: bytes, *, trusted_path_id: int = 0) -
     compressed = bool(verb_byte & VERB_COMPRESSED) and bool(payload)
     return Opened(
         verb_of(verb_byte),
-        decompress(payload) if compressed else payload,
+        decompress_payload(payload) if compressed else payload,
         int.from_bytes(packet[:8], "big"),
         suite,
         packet[18] & 7,
