@@ -1,0 +1,77 @@
+"""Two nodes on one veth cable with an overlay between them: what interoperation and throughput are tested on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from ztpipe.lab import Gateway, Lab, LabNode, Namespace, Reference
+from ztpipe.lab.nodes import moon, private_planet
+from ztpipe.lab.traffic import ping
+
+Make = Callable[[Namespace, Lab], LabNode]
+
+
+@dataclass(slots=True)
+class Pair:
+    """Hosts A and B; `target` is B's address as A should use it (overlay, or the cable itself without nodes)."""
+
+    name: str
+    a: Namespace
+    b: Namespace
+    target: str
+    nodes: list[LabNode] = field(default_factory=list)
+    nwid: str = ""
+    overlay: str = ""  # first three bytes of the overlay's IPv4 addresses; A is .1, B is .2
+
+    def overlay_v6(self, host: int) -> str:
+        return f"fd00:{self.overlay.split('.')[2]}::{host}"
+
+    def pids(self) -> list[int]:
+        return [node.pid() for node in self.nodes]
+
+
+def ztpipe(*flags: str) -> Make:
+    return lambda host, lab: Gateway(host, lab.directory, flags=flags)
+
+
+def reference() -> Make:
+    return lambda host, lab: Reference(host, lab.directory, program=os.environ["ZT_REFERENCE"])
+
+
+def bare(lab: Lab, name: str, underlay: str) -> Pair:
+    """The cable alone: the yardstick."""
+    a, b = lab.namespace(f"{name}-a"), lab.namespace(f"{name}-b")
+    lab.cable(a, "eth0", [f"{underlay}.1/24"], b, plug="eth0", other_addresses=[f"{underlay}.2/24"])
+    return Pair(name, a, b, f"{underlay}.2")
+
+
+def joined(lab: Lab, name: str, underlay: str, overlay: str, make_a: Make, make_b: Make, *,
+           without: Sequence[str] = ()) -> Pair:  # fmt: skip
+    """Node A is moon root and controller, both are members; returns when a ping crosses directly.
+
+    `without`: ethtool features switched off at both ends of the cable (a poor network card).
+    """
+    pair = bare(lab, name, underlay)
+    for namespace in (pair.a, pair.b):
+        for feature in without:
+            namespace.run("ethtool", "-K", "eth0", feature, "off")
+    first, second = make_a(pair.a, lab), make_b(pair.b, lab)
+    planet, moons = private_planet(), [moon(first.identity, [f"{underlay}.1/9993"])]
+    for node in (first, second):
+        node.use_world(planet, moons)
+        node.start()
+    pair.nodes = [first, second]
+    pair.overlay = overlay
+    routes = [{"target": f"{overlay}.0/24"}, {"target": f"{pair.overlay_v6(0)}/64"}]
+    nwid = pair.nwid = first.create_network(name=name, private=True, routes=routes, v4AssignMode={"zt": False})
+    for number, node in enumerate(pair.nodes, start=1):
+        first.authorise(nwid, node.address, ipAssignments=[f"{overlay}.{number}", pair.overlay_v6(number)])
+        node.join(nwid)
+    for node in pair.nodes:
+        node.wait_ok(nwid, addresses=2)
+    first.wait_direct(second.address)
+    pair.target = f"{overlay}.2"
+    first.wait_for("a ping through the overlay", lambda: ping(pair.a, pair.target, count=1).times, 20)
+    return pair

@@ -1,0 +1,317 @@
+"""The parent process: it owns everything that is decided, and starts, watches and restarts the workers that repeat it.
+
+One asyncio loop. Events come in (punts from workers, timers, netlink, the HTTP API, signals), the sans-IO node decides,
+its actions go out (`runtime/actions.py`). What is written here is only who talks to whom, and in which order it starts
+and stops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from ztpipe import localconf
+from ztpipe.api import http
+from ztpipe.config import Config, ConfigError
+from ztpipe.controller.controller import Controller
+from ztpipe.controller.store_sqlite import SqliteStore
+from ztpipe.host import underlay
+from ztpipe.host.netlink import Netlink
+from ztpipe.ipc import PuntKind, iter_punts
+from ztpipe.log import configure as configure_log
+from ztpipe.node.actions import ControllerRequest, Event
+from ztpipe.node.node import Node
+from ztpipe.runtime import controllers, metrics
+from ztpipe.runtime.actions import ActionRunner
+from ztpipe.runtime.bindings import Bindings
+from ztpipe.runtime.clock import Clock
+from ztpipe.runtime.facade import Facade, local_settings
+from ztpipe.runtime.hostnetworks import HostNetworks
+from ztpipe.runtime.settings import node_settings, underlay_filter
+from ztpipe.runtime.slowpath import SlowPathCounters
+from ztpipe.runtime.startup import choose_ports, check_host, load_worlds
+from ztpipe.shm.tables import Tables
+from ztpipe.store import Home
+from ztpipe.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from ztpipe.ipc import Punt
+
+log = structlog.get_logger("control")
+
+_GROUP_SCAN = 5.0  # seconds: vl2 §6.1
+_REASSERT = 30.0  # seconds: vl1-behaviour §1.2, vl2 §7.2
+_LOCAL_CONF = 10.0
+
+
+class Control:
+    """One running node. `run()` returns the exit status."""
+
+    def __init__(self, config: Config, home: Home) -> None:
+        self.config, self.home = config, home
+        self.clock = Clock()
+        self.counters = SlowPathCounters()
+        self.identity = home.identity()
+        self.controller = Controller(self.identity, SqliteStore(config.controller_db / "ztpipe.sqlite3"), random=os.urandom)
+        self._stop = asyncio.Event()
+        self._exit_status = 0
+        self._tick: asyncio.TimerHandle | None = None
+        self._draining = False
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> int:
+        """Start everything, wait for a signal, stop everything; undone in the opposite order even if a step fails."""
+        async with contextlib.AsyncExitStack() as stack:
+            self.netlink = await stack.enter_async_context(Netlink())
+            self._start_data_plane(stack)
+            self._start_node(stack)
+            await self._sync_underlay()
+            await self._start_api(stack)
+            self._start_tasks(stack)
+            self._install_signals()
+            self.home.write_port(self.bindings.ports[0])
+            self.home.write_pid(os.getpid())
+            stack.callback(self.home.remove_pid)
+            self.feed(lambda node, now: node.start(now))
+            log.info("node up", address=f"{self.identity.address:010x}", port=self.bindings.ports[0])
+            await self._stop.wait()
+            log.info("stopping")
+            self.feed(lambda node, now: node.stop(now))
+        return self._exit_status
+
+    def _start_data_plane(self, stack: contextlib.AsyncExitStack) -> None:
+        config = self.config
+        self.tables = Tables.create(self.identity.address, self.clock.offset)
+        stack.callback(self.tables.close)
+        self.supervisor = Supervisor(config, self.tables, on_punts=self._on_punts)
+        stack.push_async_callback(self.supervisor.stop)
+        self.supervisor.start()
+        self.bindings = Bindings(
+            self.supervisor, choose_ports(config), workers=self.supervisor.socket_workers, gro=config.gro_offload,
+            changed=lambda found: self.feed(lambda node, now: node.set_bindings(now, found)),
+        )  # fmt: skip
+        stack.callback(self.bindings.close)
+        self.networks = HostNetworks(
+            self.identity.address, self.netlink, self.supervisor, queues=self.supervisor.tap_queues,
+            tso=config.tso_offload, uso=config.uso_offload,
+            settings=lambda nwid: local_settings(self.home.network_settings(nwid)),
+            groups_changed=lambda nwid, groups: self.feed(lambda node, now: node.set_multicast_groups(now, nwid, groups)),
+        )  # fmt: skip
+        stack.callback(self.networks.close)
+
+    def _start_node(self, stack: contextlib.AsyncExitStack) -> None:
+        planet, moons = load_worlds(self.home)
+        self.node = Node(
+            self.identity, random=os.urandom, planet=planet, moons=moons, networks=self.home.networks(),
+            peers=self.home.peers(), settings=node_settings(self.config),
+        )  # fmt: skip
+        self.runner = ActionRunner(
+            self.tables, self.bindings, self.networks, self.home, self.counters,
+            controller=self._on_controller_request, event=self._on_event,
+        )  # fmt: skip
+        stack.callback(self._cancel_tick)
+
+    async def _start_api(self, stack: contextlib.AsyncExitStack) -> None:
+        self.facade = Facade(self, apply_local=self._apply_local)
+        server = http.Server(self.facade, self.home, port=self.bindings.ports[0])
+        await server.start()
+        stack.push_async_callback(server.stop)
+
+    def _start_tasks(self, stack: contextlib.AsyncExitStack) -> None:
+        for work in (
+            self._every(_GROUP_SCAN, self._scan_groups),
+            self._every(_REASSERT, self._reassert),
+            self._every(_LOCAL_CONF, self._reload_if_changed),
+            self._every(1.0, self._controller_tick),
+            self._every(5.0, self._write_metrics),
+            self._follow_underlay(),
+        ):
+            task = asyncio.ensure_future(work)
+            stack.callback(task.cancel)
+
+    def _install_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
+
+    def request_stop(self, exit_status: int = 0) -> None:
+        self._exit_status = exit_status
+        self._stop.set()
+
+    # -- the node ------------------------------------------------------------------------------------------------------
+
+    def feed(self, event: Callable[[Node, int], None]) -> None:
+        """Give the node one event and carry out what it decides."""
+        event(self.node, self.clock.now())
+        self._drain()
+
+    def _drain(self) -> None:
+        """Run actions until there are none; carrying one out may feed the node again (controller, groups)."""
+        if self._draining:
+            return
+        self._draining = True
+        try:
+            while actions := self.node.take_actions():
+                self.runner.run(actions)
+        finally:
+            self._draining = False
+        self._schedule_tick()
+
+    def _schedule_tick(self) -> None:
+        self._cancel_tick()
+        delay = self.clock.seconds_until(self.node.next_deadline())
+        self._tick = asyncio.get_running_loop().call_later(delay, self._on_tick)
+
+    def _cancel_tick(self) -> None:
+        if self._tick is not None:
+            self._tick.cancel()
+            self._tick = None
+
+    def _on_tick(self) -> None:
+        """What the workers carried comes first, so that the node does not probe paths that are in use."""
+        now = self.clock.now()
+        for address, binding, remote, last_receive, last_send in self.tables.activity():
+            self.node.path_activity(now, address, binding, remote, last_receive, last_send)
+        for address, nwid, last_frame in self.tables.frame_activity():
+            self.node.peer_activity(now, address, nwid, last_frame)
+        self.feed(lambda node, at: node.tick(at))
+
+    def _on_punts(self, blob: bytes) -> None:
+        now = self.clock.now()
+        for punt in iter_punts(blob):
+            self.counters.add("punts", 1)
+            self._on_punt(now, punt)
+        self._drain()
+
+    def _on_punt(self, now: int, punt: Punt) -> None:
+        node = self.node
+        match punt.kind:
+            case PuntKind.DATAGRAM:
+                node.datagram_received(now, punt.binding, punt.remote, punt.data)
+            case PuntKind.PACKET:
+                node.packet_received(now, punt.binding, punt.remote, punt.data)
+            case PuntKind.FRAME:
+                frame = punt.data
+                destination, source = int.from_bytes(frame[0:6], "big"), int.from_bytes(frame[6:12], "big")
+                node.frame_received(now, punt.nwid, destination, source, int.from_bytes(frame[12:14], "big"), frame[14:])
+            case PuntKind.UNKNOWN_PATH:
+                node.unknown_path(now, punt.address, punt.binding, punt.remote)
+
+    def _on_event(self, event: Event) -> None:
+        log.info(event.kind, **event.fields)
+        if event.kind in ("online", "offline"):
+            self.networks.set_online(event.kind == "online")
+        elif event.kind == "collision":
+            self.home.retire_identity()
+            log.error("identity collision: a new identity is made at the next start")
+            self.request_stop(1)
+
+    # -- the controller ------------------------------------------------------------------------------------------------
+
+    def _on_controller_request(self, request: ControllerRequest) -> None:
+        now = self.clock.now()
+        answers = self.controller.request(
+            now, request.nwid, request.member, request.metadata, request.packet_id, request.source
+        )
+        controllers.deliver(self.node, now, answers)
+
+    def run_controller_actions(self) -> None:
+        """Send what an API request caused: pushes, revocations."""
+        controllers.deliver(self.node, self.clock.now(), self.controller.take_actions())
+        self._drain()
+
+    def _controller_tick(self) -> None:
+        self.controller.tick(self.clock.now())
+        self.run_controller_actions()
+
+    # -- the host ------------------------------------------------------------------------------------------------------
+
+    async def _sync_underlay(self) -> None:
+        found = await self.netlink.underlay()
+        own = {network.device_name for network in self.networks.by_id.values()}
+        self.bindings.sync(underlay.usable(found, own_devices=own, **underlay_filter(self.config)))
+
+    async def _follow_underlay(self) -> None:
+        async for _ in self.netlink.changes():
+            await self._sync_underlay()
+
+    def _scan_groups(self) -> None:
+        self.networks.scan_all_groups()
+
+    async def _reassert(self) -> None:
+        await self.networks.reassert()
+        await self._sync_underlay()
+
+    # -- settings ------------------------------------------------------------------------------------------------------
+
+    def reload(self) -> None:
+        """Read local.conf again; a damaged file is reported and the settings in force stay."""
+        try:
+            self._apply_local(self.config.with_local(localconf.load(self.config.local_conf)))
+        except (ConfigError, OSError) as error:
+            log.error("local.conf not taken", error=str(error))
+
+    def _apply_local(self, config: Config) -> None:
+        self.config = config
+        self.feed(lambda node, now: node.set_settings(now, node_settings(config)))
+
+    def _reload_if_changed(self) -> None:
+        stamp = _mtime(self.config.local_conf)
+        if stamp != getattr(self, "_local_conf_stamp", stamp):
+            self.reload()
+        self._local_conf_stamp = stamp
+
+    # -- what it tells -------------------------------------------------------------------------------------------------
+
+    def metrics_text(self) -> str:
+        return metrics.render(self)
+
+    def worker_reports(self) -> list[dict[str, object]]:
+        own = {"name": "control", "pid": os.getpid(), "restarts": 0, "counters": self.counters.snapshot()}
+        return [own, *self.supervisor.reports()]
+
+    def _write_metrics(self) -> None:
+        with contextlib.suppress(OSError):
+            self.home.write_metrics(self.metrics_text())
+
+    async def _every(self, seconds: float, work: Callable[[], Awaitable[None] | None]) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                result = work()
+                if result is not None:
+                    await result
+            except Exception:
+                log.exception("periodic work failed", work=getattr(work, "__name__", "?"))
+
+
+def _mtime(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def main(config: Config) -> int:
+    """Run a node until SIGTERM or SIGINT. Raises HomeError, ConfigError, OSError before anything was started."""
+    configure_log(config.log_level, config.log_format)
+    check_host(config)
+    home = Home.open(config.home)
+    return _run(config, home)
+
+
+def _run(config: Config, home: Home) -> int:
+    async def go() -> int:
+        return await Control(config, home).run()
+
+    result: Any = asyncio.run(go())
+    return int(result)

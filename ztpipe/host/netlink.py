@@ -1,0 +1,182 @@
+"""Addresses and routes by rtnetlink (pyroute2), asynchronous so that control's loop never waits for the kernel.
+
+What we made is remembered; what we did not make is never touched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from pyroute2 import AsyncIPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2.netlink.rtnl import RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR, RTMGRP_LINK
+
+from ztpipe.wire.inetaddress import InetAddress
+
+_AF_INET, _AF_INET6 = 2, 10
+_PROTO_STATIC = 4
+_METRIC = 5000  # what the reference gives routes with a gateway (vl2 §7.4)
+_IFA_F_TEMPORARY, _IFA_F_TENTATIVE, _IFA_F_DADFAILED, _IFA_F_NODAD = 0x01, 0x40, 0x08, 0x02
+
+
+@dataclass(frozen=True, slots=True)
+class UnderlayAddress:
+    """An address of a physical interface. `address.port` is the prefix length."""
+
+    interface: str
+    index: int
+    address: InetAddress
+
+
+@dataclass(frozen=True, slots=True)
+class ManagedRoute:
+    """A route we keep: `target.port` and `source.port` are prefix lengths; `via` None = directly on the device."""
+
+    target: InetAddress
+    via: InetAddress | None
+    source: InetAddress | None
+
+
+class Netlink:
+    """One netlink socket for requests and one for events. Use as `async with Netlink() as netlink`."""
+
+    def __init__(self) -> None:
+        self._route: AsyncIPRoute | None = None
+        self._events: AsyncIPRoute | None = None
+
+    async def __aenter__(self) -> Netlink:
+        self._route = await AsyncIPRoute().__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for socket in (self._route, self._events):
+            if socket is not None:
+                with contextlib.suppress(Exception):
+                    await socket.close()
+        self._route = self._events = None
+
+    @property
+    def _ip(self) -> AsyncIPRoute:
+        assert self._route is not None, "Netlink is used inside `async with`"
+        return self._route
+
+    async def underlay(self) -> list[UnderlayAddress]:
+        """Every address of every interface that is up, temporary IPv6 ones left out (vl1-behaviour §6.2)."""
+        names = {}
+        async for link in await self._ip.get_links():
+            if link["flags"] & 1:
+                names[link["index"]] = str(link.get("ifname"))
+        found = []
+        async for message in await self._ip.get_addr():
+            flags = message.get("flags") or 0
+            if message["index"] not in names or flags & (_IFA_F_TEMPORARY | _IFA_F_TENTATIVE | _IFA_F_DADFAILED):
+                continue
+            text = message.get("local") or message.get("address")
+            if text:
+                packed = ipaddress.ip_address(text).packed
+                found.append(UnderlayAddress(names[message["index"]], message["index"], InetAddress(packed, message["prefixlen"])))
+        return sorted(found, key=lambda a: (a.interface, len(a.address.ip), a.address.ip))
+
+    async def link_index(self, name: str) -> int | None:
+        indexes = await self._ip.link_lookup(ifname=name)
+        return indexes[0] if indexes else None
+
+    async def addresses_of(self, index: int) -> set[InetAddress]:
+        """The addresses on one interface; `port` = prefix length."""
+        found = set()
+        async for message in await self._ip.get_addr(index=index):
+            text = message.get("local") or message.get("address")
+            if text and message["index"] == index:
+                found.add(InetAddress(ipaddress.ip_address(text).packed, message["prefixlen"]))
+        return found
+
+    async def add_address(self, index: int, label: str, address: InetAddress) -> None:
+        """Permanent, universe scope; IPv4 with broadcast = all host bits one (vl2 §7.3). Already there is fine."""
+        text = str(ipaddress.ip_address(address.ip))
+        fields: dict[str, Any] = {"index": index, "address": text, "prefixlen": address.port}
+        if len(address.ip) == 4:
+            network = ipaddress.ip_network((address.ip, address.port), strict=False)
+            fields |= {"broadcast": str(network.broadcast_address), "label": label}
+        else:
+            fields |= {"IFA_FLAGS": _IFA_F_NODAD}  # the address is ours by construction: usable at once
+        with _tolerate(17):  # EEXIST
+            await self._ip.addr("add", **fields)
+
+    async def remove_address(self, index: int, address: InetAddress) -> None:
+        with _tolerate(99, 19, 3):  # EADDRNOTAVAIL, ENODEV, ESRCH: gone already
+            await self._ip.addr("del", index=index, address=str(ipaddress.ip_address(address.ip)), prefixlen=address.port)
+
+    async def add_route(self, index: int, route: ManagedRoute) -> None:
+        """Main table, protocol static. With a gateway: metric 5000. A default route goes in as two halves."""
+        for target in _halves(route.target):
+            with _tolerate(17):
+                await self._ip.route("add", **_route_fields(index, target, route))
+
+    async def remove_route(self, index: int, route: ManagedRoute) -> None:
+        for target in _halves(route.target):
+            with _tolerate(3, 19):
+                await self._ip.route("del", **_route_fields(index, target, route))
+
+    async def set_gso_max_size(self, index: int, size: int) -> None:
+        """Limit super-frames so that what they become still fits one UDP send; best effort."""
+        with contextlib.suppress(NetlinkError, OSError):
+            await self._ip.link("set", index=index, gso_max_size=size)
+
+    async def changes(self) -> AsyncIterator[None]:
+        """Yields after links or addresses changed, bursts folded into one."""
+        self._events = await AsyncIPRoute().__aenter__()
+        await self._events.bind(groups=RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR)
+        wake = asyncio.Event()
+
+        async def listen() -> None:
+            while True:
+                assert self._events is not None
+                async for _ in self._events.get():
+                    wake.set()
+
+        task = asyncio.create_task(listen())
+        try:
+            while True:
+                await wake.wait()
+                await asyncio.sleep(0.05)
+                wake.clear()
+                yield None
+        finally:
+            task.cancel()
+
+
+def _halves(target: InetAddress) -> Iterable[InetAddress]:
+    """A default route is split in two so that it never replaces the system's own (vl2 §7.4)."""
+    if target.port != 0:
+        return (target,)
+    zero = bytes(len(target.ip))
+    return (InetAddress(zero, 1), InetAddress(b"\x80" + zero[1:], 1))
+
+
+def _route_fields(index: int, target: InetAddress, route: ManagedRoute) -> dict[str, Any]:
+    network = ipaddress.ip_network((target.ip, target.port), strict=False)
+    fields: dict[str, Any] = {
+        "family": _AF_INET if len(target.ip) == 4 else _AF_INET6,
+        "dst": str(network),
+        "oif": index,
+        "proto": _PROTO_STATIC,
+    }
+    if route.via is not None:
+        fields |= {"gateway": str(ipaddress.ip_address(route.via.ip)), "priority": _METRIC}
+    if route.source is not None:
+        fields["prefsrc"] = str(ipaddress.ip_address(route.source.ip))
+    return fields
+
+
+@contextlib.contextmanager
+def _tolerate(*codes: int) -> Any:
+    try:
+        yield
+    except NetlinkError as error:
+        if error.code not in codes:
+            raise

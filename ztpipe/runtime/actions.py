@@ -1,0 +1,95 @@
+"""Carrying out what the node wants done: each action goes to the one who owns that part of the world."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import structlog
+
+from ztpipe.node import actions as act
+from ztpipe.runtime.bindings import Bindings
+from ztpipe.runtime.hostnetworks import HostNetworks
+from ztpipe.runtime.slowpath import SlowPathCounters
+from ztpipe.shm.tables import TableFull, Tables
+from ztpipe.store import Home
+
+log = structlog.get_logger("control")
+
+
+class ActionRunner:
+    """Runs actions in the order the node gave them. Nothing here decides anything."""
+
+    def __init__(self, tables: Tables, bindings: Bindings, networks: HostNetworks, home: Home, counters: SlowPathCounters,
+                 *, controller: Callable[[act.ControllerRequest], None], event: Callable[[act.Event], None]) -> None:  # fmt: skip
+        self._tables, self._bindings, self._networks = tables, bindings, networks
+        self._home, self._counters = home, counters
+        self._by_type: dict[type, Callable[[Any], None]] = {
+            act.SendDatagram: self._send,
+            act.WriteFrame: self._write_frame,
+            act.InstallPeer: self._install_peer,
+            act.RemovePeer: lambda a: tables.remove_peer(a.address),
+            act.InstallPath: self._install_path,
+            act.RemovePath: lambda a: tables.remove_path(a.address, a.binding, a.remote),
+            act.InstallNetwork: self._install_network,
+            act.RemoveNetwork: self._remove_network,
+            act.InstallMember: self._install_member,
+            act.RemoveMember: lambda a: tables.remove_member(a.nwid, a.address),
+            act.ConfigureNetwork: networks.configure,
+            act.DestroyNetwork: lambda a: networks.destroy(a.nwid),
+            act.SaveState: self._save,
+            act.ControllerRequest: controller,
+            act.Drop: lambda a: counters.drop(a.reason, a.count),
+            act.Event: event,
+        }
+
+    def run(self, actions: Iterable[act.Action]) -> None:
+        for action in actions:
+            self._by_type[type(action)](action)
+
+    def _send(self, action: act.SendDatagram) -> None:
+        sent, failed = self._bindings.send(action)
+        self._counters.add("sent_datagrams", sent)
+        self._counters.add("sent_bytes", sent * len(action.data))
+        if failed:
+            self._counters.drop("send_error", failed)
+
+    def _write_frame(self, action: act.WriteFrame) -> None:
+        if reason := self._networks.write(action):
+            self._counters.drop(reason, 1)
+        else:
+            self._counters.add("written_frames", 1)
+
+    def _save(self, action: act.SaveState) -> None:
+        try:
+            self._home.save(action.kind, action.id, action.data)
+        except OSError as error:
+            log.error("cannot save state", kind=action.kind, id=f"{action.id:x}", error=str(error))
+
+    # A full table costs speed, never correctness: what has no entry is punted and sent by the slow path.
+
+    def _install_peer(self, a: act.InstallPeer) -> None:
+        self._try(lambda: self._tables.install_peer(a))
+
+    def _install_path(self, a: act.InstallPath) -> None:
+        self._try(lambda: self._tables.install_path(a))
+
+    def _install_member(self, a: act.InstallMember) -> None:
+        self._try(lambda: self._tables.install_member(a))
+
+    def _install_network(self, a: act.InstallNetwork) -> None:
+        index = self._try(lambda: self._tables.install_network(a))
+        if index is not None:
+            self._networks.installed(a.nwid, index)
+
+    def _remove_network(self, a: act.RemoveNetwork) -> None:
+        self._networks.removed(a.nwid)
+        self._tables.remove_network(a.nwid)
+
+    def _try(self, install: Callable[[], int | None]) -> int | None:
+        try:
+            return install()
+        except TableFull as error:
+            self._counters.drop("table_full", 1)
+            log.warning("shared table full", table=str(error))
+            return None

@@ -1,0 +1,88 @@
+"""The UDP sockets of the underlay, following the host's addresses (vl1-behaviour §6.1, §6.2)."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import structlog
+
+from ztpipe.host.netlink import UnderlayAddress
+from ztpipe.host.sockets import UdpBinding, open_binding
+from ztpipe.node.actions import SendDatagram
+from ztpipe.node.settings import Binding
+from ztpipe.wire.inetaddress import InetAddress
+
+log = structlog.get_logger("underlay")
+MAX_BINDINGS = 256
+
+
+class SocketCarrier(Protocol):
+    """Who receives and sends on the sockets: the supervisor of the workers."""
+
+    def add_binding(self, binding: int, family: int, fds: list[int]) -> None: ...
+    def remove_binding(self, binding: int) -> None: ...
+
+
+class Bindings:
+    """One binding per usable local address and port; ids are never used twice while a socket of the old one may be named."""
+
+    def __init__(self, carrier: SocketCarrier, ports: Sequence[int], *, workers: int, gro: bool,
+                 changed: Callable[[list[Binding]], None]) -> None:  # fmt: skip
+        self._carrier, self._workers, self._gro, self._changed = carrier, workers, gro, changed
+        self.ports = list(ports)
+        self.by_id: dict[int, UdpBinding] = {}
+        self._next = 0
+
+    def sync(self, addresses: Sequence[UnderlayAddress]) -> None:
+        """Bind what is missing, close what is gone, keep the rest; then tell the node if anything changed."""
+        wanted = {
+            (InetAddress(a.address.ip, port), a.interface) for a in addresses for port in self.ports
+        }
+        present = {(b.local, b.interface): number for number, b in self.by_id.items()}
+        before = set(present)
+        for key in before - wanted:
+            self._close(present[key])
+        for local, interface in sorted(wanted - before, key=lambda k: (k[1], len(k[0].ip), k[0])):
+            if len(self.by_id) < MAX_BINDINGS:
+                self._open(local, interface)
+        if before != {(b.local, b.interface) for b in self.by_id.values()}:
+            self._changed([Binding(n, b.local, b.interface) for n, b in sorted(self.by_id.items())])
+
+    def _open(self, local: InetAddress, interface: str) -> None:
+        number = self._free_id()
+        try:
+            binding = open_binding(number, local, interface, workers=self._workers, gro=self._gro)
+        except OSError as error:
+            level = log.debug if error.errno == errno.EADDRNOTAVAIL else log.warning
+            level("cannot bind", address=local.text(), error=str(error))
+            return
+        self.by_id[number] = binding
+        self._carrier.add_binding(number, binding.family, binding.filenos())
+        log.info("listening", address=local.text(), interface=interface)
+
+    def _free_id(self) -> int:
+        """The next id round robin, so that a datagram still in a ring does not leave by a newer socket."""
+        while self._next in self.by_id:
+            self._next = (self._next + 1) % MAX_BINDINGS
+        number, self._next = self._next, (self._next + 1) % MAX_BINDINGS
+        return number
+
+    def _close(self, number: int) -> None:
+        self._carrier.remove_binding(number)
+        self.by_id.pop(number).close()
+
+    def close(self) -> None:
+        for number in list(self.by_id):
+            self._close(number)
+
+    def send(self, action: SendDatagram) -> tuple[int, int]:
+        """Send a datagram of the node's own. Returns (sent, failed) counts."""
+        if action.binding is not None:
+            chosen = [b] if (b := self.by_id.get(action.binding)) else []
+        else:
+            family = 4 if len(action.remote.ip) == 4 else 6
+            chosen = [b for b in self.by_id.values() if b.family == family]
+        failed = sum(1 for b in chosen if b.send(action.remote, action.data, action.ttl) != 0)
+        return len(chosen) - failed, failed + (0 if chosen else 1)

@@ -1,0 +1,217 @@
+"""The host side of joined networks: a TAP each, addresses and routes, multicast groups, local permissions.
+
+A TAP is made as soon as the network is joined (vl2 §2.1), given to the workers once the network is in the shared table,
+and removed with all that is on it when the network is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
+
+from ztpipe.host.managed import LocalSettings, ManagedDevice, Plan, plan
+from ztpipe.host.multicast import address_groups, read_groups
+from ztpipe.host.netlink import Netlink
+from ztpipe.host.tap import VNET_HEADER, Tap, TapError
+from ztpipe.node.actions import ConfigureNetwork, WriteFrame
+from ztpipe.node.status import NetworkStatus
+from ztpipe.wire.address import MulticastGroup, device_name, mac_of
+from ztpipe.wire.inetaddress import InetAddress
+from ztpipe.wire.netconf import NetworkConfig
+
+log = structlog.get_logger("network")
+_DEFAULT_MTU = 2800
+_NAME_TRIALS = 256
+_GSO_MAX = 60_508  # keeps what a super-frame becomes below one UDP_SEGMENT send
+_NO_VNET = bytes(VNET_HEADER)
+
+
+class TapCarrier(Protocol):
+    """Who reads and writes TAP queues: the supervisor of the workers."""
+
+    def add_tap(self, network: int, queues: list[int]) -> None: ...
+    def remove_tap(self, network: int) -> None: ...
+
+
+@dataclass(slots=True)
+class HostNetwork:
+    """One joined network on this host. `index` is its place in the shared table, None while it is not there."""
+
+    nwid: int
+    settings: LocalSettings
+    tap: Tap | None = None
+    device: ManagedDevice | None = None
+    config: NetworkConfig | None = None
+    status: NetworkStatus = NetworkStatus.REQUESTING_CONFIGURATION
+    error: str = ""  # why there is no TAP
+    index: int | None = None
+    groups: set[MulticastGroup] = field(default_factory=set)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
+
+    @property
+    def device_name(self) -> str:
+        return self.tap.name if self.tap else ""
+
+    def assigned(self) -> list[InetAddress]:
+        return list(self.device.applied.addresses) if self.device else []
+
+
+class HostNetworks:
+    """All joined networks, by id. Everything here runs in control's loop."""
+
+    def __init__(self, address: int, netlink: Netlink, carrier: TapCarrier, *, queues: int, tso: bool, uso: bool,
+                 settings: Callable[[int], LocalSettings], groups_changed: Callable[[int, set[MulticastGroup]], None]) -> None:  # fmt: skip
+        self._address, self._netlink, self._carrier = address, netlink, carrier
+        self._queues, self._tso, self._uso = queues, tso, uso
+        self._load_settings, self._groups_changed = settings, groups_changed
+        self.by_id: dict[int, HostNetwork] = {}
+        self.online = True
+
+    def configure(self, action: ConfigureNetwork) -> None:
+        """Make or update a network; addresses and routes follow in a task of its own."""
+        network = self.by_id.get(action.nwid)
+        if network is None:
+            network = self.by_id[action.nwid] = HostNetwork(action.nwid, self._load_settings(action.nwid))
+            network.task = asyncio.create_task(self._reconcile(network), name=f"network {action.nwid:016x}")
+        network.config, network.status = action.config, action.status
+        mtu = action.config.mtu if action.config else _DEFAULT_MTU
+        if network.tap is None:
+            self._open_tap(network, mtu)
+        elif network.tap.mtu != mtu:
+            try:
+                network.tap.set_mtu(mtu)
+            except OSError as error:
+                log.warning("cannot set MTU", network=f"{action.nwid:016x}", mtu=mtu, error=str(error))
+        network.changed.set()
+
+    def _open_tap(self, network: HostNetwork, mtu: int) -> None:
+        names: Iterator[str] = (device_name(network.nwid, trial) for trial in itertools.count())
+        try:
+            network.tap = Tap.create(
+                itertools.islice(names, _NAME_TRIALS), mac_of(self._address, network.nwid), mtu,
+                queues=self._queues, tso=self._tso, uso=self._uso,
+            )  # fmt: skip
+            network.error = ""
+        except TapError as error:
+            if not network.error:
+                log.error("no TAP device", network=f"{network.nwid:016x}", error=str(error))
+            network.error = str(error)
+            return
+        log.info("TAP device up", network=f"{network.nwid:016x}", device=network.tap.name)
+        self._hand_over(network)
+
+    def installed(self, nwid: int, index: int) -> None:
+        """The network got its place in the shared table: the workers may read and write its TAP now."""
+        network = self.by_id.get(nwid)
+        if network is not None and network.index != index:
+            if network.index is not None:
+                self._carrier.remove_tap(network.index)
+            network.index = index
+            self._hand_over(network)
+
+    def removed(self, nwid: int) -> None:
+        """The network left the shared table; its TAP stays, unread."""
+        network = self.by_id.get(nwid)
+        if network is not None and network.index is not None:
+            self._carrier.remove_tap(network.index)
+            network.index = None
+
+    def _hand_over(self, network: HostNetwork) -> None:
+        if network.tap is not None and network.index is not None:
+            self._carrier.add_tap(network.index, network.tap.queues)
+
+    def destroy(self, nwid: int) -> None:
+        """Left: the TAP goes, and with it every address and route on it."""
+        network = self.by_id.pop(nwid, None)
+        if network is None:
+            return
+        if network.task is not None:
+            network.task.cancel()
+        if network.index is not None:
+            self._carrier.remove_tap(network.index)
+        if network.tap is not None:
+            network.tap.close()
+
+    def close(self) -> None:
+        for nwid in list(self.by_id):
+            self.destroy(nwid)
+
+    def write(self, action: WriteFrame) -> str:
+        """Write one frame to a TAP. Returns "" or the name of the drop."""
+        network = self.by_id.get(action.nwid)
+        if network is None or network.tap is None:
+            return "no_tap"
+        if len(action.payload) > network.tap.mtu:
+            return "frame_over_mtu"
+        header = action.destination.to_bytes(6, "big") + action.source.to_bytes(6, "big") + action.ethertype.to_bytes(2, "big")
+        try:
+            os.write(network.tap.queues[0], _NO_VNET + header + action.payload)
+        except OSError:
+            return "tap_write"
+        return ""
+
+    def set_settings(self, nwid: int, settings: LocalSettings) -> None:
+        network = self.by_id[nwid]
+        network.settings = settings
+        network.changed.set()
+
+    def set_online(self, online: bool) -> None:
+        """Default routes through a gateway are there only while the node is online (vl2 §7.4)."""
+        if online != self.online:
+            self.online = online
+            for network in self.by_id.values():
+                network.changed.set()
+
+    async def _reconcile(self, network: HostNetwork) -> None:
+        """Follow the network's configuration for as long as it is joined."""
+        while True:
+            await network.changed.wait()
+            network.changed.clear()
+            try:
+                await self._apply(network)
+            except Exception as error:  # the kernel's refusals are many; the next change or the 30 s pass tries again
+                log.warning("cannot configure device", network=f"{network.nwid:016x}", error=str(error))
+
+    async def _apply(self, network: HostNetwork) -> None:
+        if network.tap is None:
+            return
+        if network.device is None:
+            index = await self._netlink.link_index(network.tap.name)
+            if index is None:
+                return
+            network.device = ManagedDevice(self._netlink, index, network.tap.name)
+            await self._netlink.set_gso_max_size(index, _GSO_MAX)
+        await network.device.apply(plan(network.config, network.settings, online=self.online))
+        self.scan_groups(network)
+
+    def scan_groups(self, network: HostNetwork) -> None:
+        """Tell the node which groups the device is in (vl2 §6.1); only changes are told."""
+        if network.tap is None:
+            return
+        groups = read_groups(network.tap.name) | address_groups(network.assigned())
+        if groups != network.groups:
+            network.groups = groups
+            self._groups_changed(network.nwid, groups)
+
+    def scan_all_groups(self) -> None:
+        for network in self.by_id.values():
+            self.scan_groups(network)
+
+    async def reassert(self) -> None:
+        """Every 30 s: put back addresses and routes that somebody removed; make TAPs that could not be made."""
+        for network in list(self.by_id.values()):
+            if network.tap is None:
+                self._open_tap(network, network.config.mtu if network.config else _DEFAULT_MTU)
+                network.changed.set()
+            elif network.device is not None and network.device.applied != Plan():
+                try:
+                    await network.device.reassert()
+                except Exception as error:
+                    log.warning("cannot restore routes", network=f"{network.nwid:016x}", error=str(error))

@@ -1,0 +1,76 @@
+"""What is checked and loaded before anything runs."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import structlog
+
+from ztpipe.config import Config
+from ztpipe.host.sockets import port_is_free, random_port
+from ztpipe.host.tap import TapError
+from ztpipe.store import Home
+from ztpipe.wire.errors import WireError
+from ztpipe.wire.world import EARTH, World
+
+log = structlog.get_logger("control")
+_CAP_NET_ADMIN = 12
+
+
+class PortInUse(OSError):
+    """The primary port is taken."""
+
+
+def check_host(config: Config) -> None:
+    """Refuse to start where no TAP could ever be made; raises TapError. Off for controllers and roots by requireTap."""
+    if not config.require_tap:
+        return
+    if not os.path.exists("/dev/net/tun"):
+        raise TapError(errno.ENOENT, "/dev/net/tun is missing: load the tun module or pass the device into the container,"
+                       " or set ztpipe.requireTap to false for a node without networks")  # fmt: skip
+    if not _has_net_admin():
+        raise TapError(errno.EPERM, "no CAP_NET_ADMIN, so no TAP device can be made: run as root or grant it,"
+                       " or set ztpipe.requireTap to false for a node without networks")  # fmt: skip
+
+
+def _has_net_admin() -> bool:
+    with open("/proc/self/status", encoding="ascii") as status:
+        for line in status:
+            if line.startswith("CapEff:"):
+                return bool(int(line.split()[1], 16) >> _CAP_NET_ADMIN & 1)
+    return False
+
+
+def choose_ports(config: Config) -> list[int]:
+    """Primary (must be free, else PortInUse), then secondary unless switched off (vl1-behaviour §6.1)."""
+    settings = config.local.settings
+    primary = config.port or random_port()
+    if (number := port_is_free(primary)) != 0:
+        raise PortInUse(number, f"cannot bind to port {primary}: another node or program uses it; stop it or choose another port with -p")
+    ports = [primary]
+    if settings.allow_secondary_port:
+        secondary = settings.secondary_port or random_port()
+        if secondary and secondary not in ports:
+            ports.append(secondary)
+    return ports
+
+
+def load_worlds(home: Home) -> tuple[World, list[World]]:
+    """The planet in force and every stored moon (vl1-wire §11.3): a cached planet wins unless ours is its newer version."""
+    planet = _decode(home.planet(), "planet")
+    if planet is None or EARTH.updates(planet):
+        planet = EARTH
+        home.save_planet(EARTH.encode())
+    moons = [moon for number, data in home.moons().items() if (moon := _decode(data, f"moon {number:016x}")) is not None]
+    return planet, moons
+
+
+def _decode(data: bytes | None, what: str) -> World | None:
+    if not data:
+        return None
+    try:
+        return World.decode(data)
+    except WireError as error:
+        log.warning("stored world unreadable", world=what, error=str(error))
+        return None
