@@ -166,26 +166,26 @@ def test_reference_sections_are_lenient(tmp_path: Path) -> None:
 
 def test_every_setting_of_the_specification_is_known() -> None:
     """The keys of the table in service §1.5 leave no warning."""
-    keys = (
-        "primaryPort secondaryPort tertiaryPort allowSecondaryPort portMappingEnabled bind interfacePrefixBlacklist"
-        " allowManagementFrom allowTcpFallbackRelay forceTcpRelay tcpFallbackRelay lowBandwidthMode multicoreEnabled"
-        " concurrency cpuPinningEnabled enableWebServer controllerDbPath ssoRedirectURL softwareUpdate"
-        " softwareUpdateChannel softwareUpdateDist defaultBondingPolicy policies peerSpecificBonds redis vault"
-    ).split()
-    document = json.dumps({"settings": dict.fromkeys(keys, "1")}).encode()
+    keys = """
+        primaryPort secondaryPort tertiaryPort allowSecondaryPort portMappingEnabled bind interfacePrefixBlacklist
+        allowManagementFrom allowTcpFallbackRelay forceTcpRelay tcpFallbackRelay lowBandwidthMode multicoreEnabled
+        concurrency cpuPinningEnabled enableWebServer controllerDbPath ssoRedirectURL softwareUpdate
+        softwareUpdateChannel softwareUpdateDist defaultBondingPolicy policies peerSpecificBonds redis vault
+    """
+    document = json.dumps({"settings": dict.fromkeys(keys.split(), "1")}).encode()
     warnings = localconf.parse(document, Path("local.conf")).warnings
     assert not [warning for warning in warnings if "unknown key" in warning]
 
 
 def test_coercions() -> None:
-    assert [to_bool(value, True) for value in ("1", "t", "Tx", "yes", "", 0, 2, -1, 0.5)] == [
+    assert [to_bool(entry, True) for entry in ("1", "t", "Tx", "yes", "", 0, 2, -1, 0.5)] == [
         True, True, True, False, False, False, True, False, True,
     ]  # fmt: skip
     assert (to_bool(None, True), to_bool([], False)) == (True, False)
-    assert [to_int(value, 7) for value in (3, True, "12", "-1", "x", "", None, "9" * 99, "²", 1e300, 2.9)] == [
+    assert [to_int(entry, 7) for entry in (3, True, "12", "-1", "x", "", None, "9" * 99, "²", 1e300, 2.9)] == [
         3, 1, 12, -1, 7, 7, 7, 7, 7, 7, 2,
     ]  # fmt: skip
-    assert [to_str(value, "d") for value in ("a", 3, True, False, None, {})] == ["a", "3", "1", "0", "d", "d"]
+    assert [to_str(entry, "d") for entry in ("a", 3, True, False, None, {})] == ["a", "3", "1", "0", "d", "d"]
 
 
 json_values = st.recursive(
@@ -203,10 +203,9 @@ def test_no_document_breaks_the_lenient_reading(settings: object, physical: obje
 
 
 def test_worker_slice_is_small_and_picklable(tmp_path: Path) -> None:
-    loaded = config.load(
-        tmp_path, flags={"pinning": "0,1", "tap_workers": 1, "crypto_workers": 2, "gso_offload": "off", "sched": "batch"}
-    )
-    workers = [loaded.worker("tap", 0), loaded.worker("crypto", 0), loaded.worker("crypto", 1), loaded.worker("peer", 0)]
+    flags = {"pinning": "0,1", "tap_workers": 1, "crypto_workers": 2, "gso_offload": "off", "sched": "batch"}
+    loaded = config.load(tmp_path, flags=flags)
+    workers = [loaded.worker(*slot) for slot in (("tap", 0), ("crypto", 0), ("crypto", 1), ("peer", 0))]
     assert [worker.cpu for worker in workers] == [0, 1, 0, 1]
     assert not workers[0].gso
     assert len(pickle.dumps(workers[0])) < 1000

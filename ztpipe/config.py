@@ -78,7 +78,7 @@ def _integer(low: int, high: int, *, power_of_two: bool = False) -> Callable[[ob
     return parse
 
 
-_WORDS: Final = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+_WORDS: Final = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off"), False)
 
 
 def _boolean(value: object) -> object:

@@ -23,8 +23,9 @@ def read(path: Path) -> bytes | None:
 def write(path: Path, data: bytes, *, mode: int | None = None) -> bool:
     """Make `data` the content of `path`; True if anything was written (equal content is left alone).
 
-    A new file gets exactly `mode` whatever the umask, or 0666 and the umask without one; an existing file keeps mode and
-    owner. A symbolic link is written through (Home Assistant links identity and networks.d files out of the directory).
+    A new file gets exactly `mode` whatever the umask, or 0666 and the umask without one; an existing file keeps mode
+    and owner. A symbolic link is written through: Home Assistant links identity and networks.d files out of the home
+    directory.
     """
     target = Path(os.path.realpath(path))
     if read(target) == data:

@@ -266,7 +266,8 @@ def _unknown(prefix: str, found: Mapping[str, object], known: Iterable[str]) -> 
 
 
 def _kind(value: object) -> str:
-    names = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "an array", dict: "an object"}
+    numbers = {int: "a number", float: "a number"}
+    names = {bool: "a boolean", str: "a string", list: "an array", dict: "an object", **numbers}
     return names.get(type(value), "null")
 
 

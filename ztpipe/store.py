@@ -1,7 +1,7 @@
 """The home directory: its files with the names, formats and modes of service §1.4.
 
-Everything a node must find again lies here, readable by the reference as well: a home directory can move between the two
-in both directions. Writes are atomic (`ztpipe.files`); what is damaged is reported as `HomeError`, never replaced.
+Everything a node must find again lies here, readable by the reference as well: a home directory can move between the
+two in both directions. Writes are atomic (`ztpipe.files`); what is damaged is reported as `HomeError`, never replaced.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ class NetworkSettings(msgspec.Struct, frozen=True):
 
     def text(self) -> str:
         """The four lines, in the reference's order. Unlike there, a list of networks survives."""
-        managed = ",".join(self.managed_only) if self.allow_managed and self.managed_only else str(int(self.allow_managed))
+        managed = ",".join(self.managed_only) if self.allow_managed else "0"
         return (
-            f"allowManaged={managed}\nallowGlobal={self.allow_global:d}\n"
+            f"allowManaged={managed or 1}\nallowGlobal={self.allow_global:d}\n"
             f"allowDefault={self.allow_default:d}\nallowDNS={self.allow_dns:d}\n"
         )
 
@@ -121,8 +121,9 @@ class Home:
     def identity(self, random: Callable[[int], bytes] = os.urandom) -> Identity:
         """The identity of this node; generated and stored when there is none.
 
-        A damaged file, a secret key that is not the one of the public key, or an address without proof is a `HomeError`;
-        the file stays as it is. ``identity.public`` is corrected if it differs, but not made (vl1-behaviour §1.1).
+        A damaged file, a secret key that is not the one of the public key, or an address without proof is a
+        `HomeError`; the file stays as it is. ``identity.public`` is corrected if it differs, but not made
+        (vl1-behaviour §1.1).
         """
         from ztpipe.wire.identity import Identity
 
@@ -279,7 +280,8 @@ class Home:
 
     def write_local_conf(self, document: dict[str, object]) -> None:
         """Store local.conf as the reference does: 4 blanks, keys in order, no final newline (service §4.9)."""
-        files.write(self.path / "local.conf", json.dumps(document, indent=4, sort_keys=True, ensure_ascii=False).encode())
+        text = json.dumps(document, indent=4, sort_keys=True, ensure_ascii=False)
+        files.write(self.path / "local.conf", text.encode("utf-8", "replace"))
 
     def device_map(self) -> dict[int, str]:
         """The legacy file ``devicemap``: network id -> interface name."""

@@ -35,7 +35,7 @@ class Access:
 
 
 def source_allowed(remote: str, management_from: tuple[str, ...]) -> bool:
-    """True for loopback and for addresses inside an entry (``IP/bits``, or ``IP`` for just that one) of `management_from`."""
+    """True for loopback and inside an entry of `management_from`: ``IP/bits``, or ``IP`` for just that one."""
     try:
         address: Address = ipaddress.ip_address(remote)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Records of the node -> the JSON objects of the reference (service §4.5-4.8). Pure; key order is the writer's business."""
+"""Records of the node -> the JSON objects of the reference (service §4.5-4.8). Key order is the writer's business."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What the HTTP API asks of the control process: one small protocol, and records for what the host side knows.
 
-The node's own records come from `ztpipe.node.status`; what it cannot know (devices, local permissions, sockets) is added
-here. All methods are called from the control process's event loop and must not block.
+The node's own records come from `ztpipe.node.status`; what it cannot know (devices, local permissions, sockets) is
+added here. All methods are called from the control process's event loop and must not block.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class JoinedNetwork:
 
 
 class ControllerApi(Protocol):
-    """The controller as `ztpipe.controller` implements it: JSON-able objects, errors as `ControllerError(status, message)`."""
+    """The controller as `ztpipe.controller` implements it: JSON objects; errors are `ControllerError`."""
 
     def status(self, now: int) -> JsonObject: ...
     def list_networks(self) -> list[str]: ...

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ztpipe.cli.tables import Json
     from ztpipe.cli.zerotier_cli import Session
 
-_INDEX_LINE = "idx                  interface                                  path               socket             local port"
+_INDEX_LINE = f"idx{'interface':>27}{'path':>38}{'socket':>21}{'local port':>23}"
 _QUALITY_LINE = "idx     lat      pdv    capacity    qual      rx_age      tx_age  eligible  bonded   flows"
 
 
@@ -73,8 +73,10 @@ def _tables(peer: Json) -> Iterator[str]:
     paths: list[Json] = peer.get("paths", [])
     yield from ("", _INDEX_LINE, "-" * 120)
     for index, path in enumerate(paths):
-        handle = path.get("localSocket", 0)
-        yield f"{index:2}: {path.get('ifname', ''):>26} {path.get('address', ''):>51} {handle:016x} {path.get('localPort', 0):>12}"
+        yield (
+            f"{index:2}: {path.get('ifname', ''):>26} {path.get('address', ''):>51}"
+            f" {path.get('localSocket', 0):016x} {path.get('localPort', 0):>12}"
+        )
     yield from ("", _QUALITY_LINE, "-" * 120)
     for index, path in enumerate(paths):
         yield (

@@ -40,7 +40,7 @@ def _explain_os_error(error: OSError) -> str:
 
 
 def guarded(program: str, work: Callable[[], int]) -> int:
-    """Run `work` and return its exit status; a foreseen failure is explained and gives its own (1 unless it has one)."""
+    """Run `work` and return its exit status; a foreseen failure is explained and gives 1, or its own `exit_status`."""
     try:
         return work()
     except (ConfigError, HomeError, OSError) as error:

@@ -1,4 +1,4 @@
-"""``zerotier-one``: the service with the reference's options (service §1.1, §1.2), and the door to the other personalities."""
+"""``zerotier-one``: the service with the reference's options, and the way to its other personalities (service §1.1)."""
 
 from __future__ import annotations
 

@@ -17,9 +17,13 @@ def listpeers(peers: Iterable[Json], now: int) -> Iterator[str]:
     """``200 listpeers`` lines; `now` in ms for the ages."""
     yield "200 listpeers <ztaddr> <path> <latency> <version> <role>"
     for peer in peers:
-        path = _preferred_path(peer)
-        shown = f"{path.get('address', '')};{_age(path, 'lastSend', now)};{_age(path, 'lastReceive', now)}" if path else "-"
-        yield f"200 listpeers {peer.get('address')} {shown} {peer.get('latency', -1)} {_version(peer)} {peer.get('role')}"
+        latency, role = peer.get("latency", -1), peer.get("role")
+        yield f"200 listpeers {peer.get('address')} {_path(peer, now)} {latency} {_version(peer)} {role}"
+
+
+def _path(peer: Json, now: int) -> str:
+    path = _preferred_path(peer)
+    return f"{path.get('address', '')};{_age(path, 'lastSend', now)};{_age(path, 'lastReceive', now)}" if path else "-"
 
 
 def peers(found: list[Json], now: int) -> Iterator[str]:
