@@ -1,4 +1,4 @@
-"""Bytes <-> frozen dataclasses: packets, verbs, identities, worlds, credentials, configurations. Pure functions of their input.
+"""Bytes <-> frozen dataclasses: packets, verbs, identities, worlds, credentials, configurations.
 
-Parsers raise `ztpipe.wire.errors.WireError` on bad input and nothing else.
+Pure functions of their input. Parsers raise `ztpipe.wire.errors.WireError` on bad input and nothing else.
 """

@@ -42,7 +42,7 @@ def derive(key48: bytes, label: bytes, context: int = 0, iteration: int = 0) -> 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class SessionKeys:
-    """What two nodes agree upon, expanded: `salsa32` for suites 0 and 1, `k0` (GMAC) and `k1` (tag, counter mode) for suite 3."""
+    """What two nodes agree upon, expanded: `salsa32` for suites 0 and 1, `k0` (GMAC) and `k1` (tag, CTR) for suite 3."""
 
     key: bytes
     salsa32: bytes = field(init=False, compare=False)
@@ -152,9 +152,10 @@ def seal_envelope(
 
 
 def open_packet(keys: SessionKeys, packet: bytes, *, trusted_path_id: int = 0) -> Opened:
-    """Authenticate, decrypt, decompress a packet. `trusted_path_id`: what is configured for its sender's address, 0 if nothing.
+    """Authenticate, decrypt, decompress a packet.
 
-    Raises `WireError`: "short_packet", "oversize_packet", "bad_mac", "untrusted_path", "unknown_suite", "bad_compression".
+    `trusted_path_id`: what is configured for its sender's physical address, 0 if nothing. Raises `WireError`:
+    "short_packet", "oversize_packet", "bad_mac", "untrusted_path", "unknown_suite", "bad_compression".
     """
     if len(packet) < MIN_PACKET:
         raise WireError("short_packet")

@@ -20,7 +20,7 @@ FAST_PROPAGATE: Final = 0x01
 
 @dataclass(frozen=True, slots=True)
 class ConfigChunk:
-    """Body of OK(NETWORK_CONFIG_REQUEST), payload of NETWORK_CONFIG. `update_id` 0: the legacy form, complete and unsigned."""
+    """Body of OK(NETWORK_CONFIG_REQUEST), payload of NETWORK_CONFIG. `update_id` 0: the complete, unsigned legacy form."""
 
     nwid: int
     data: bytes
@@ -95,7 +95,7 @@ def chunk_config(
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
-    """What became of a chunk. `new`: not seen before (and, if flagged so, to be propagated); `dictionary`: the whole one."""
+    """What became of a chunk. `new`: not seen before (if flagged so, to be propagated); `dictionary`: the whole one."""
 
     new: bool
     update_id: int
@@ -127,8 +127,8 @@ class ConfigAssembler:
     def add(self, chunk: ConfigChunk, controller: Identity | None, *, sender: int, packet_id: int) -> Assembly:
         """Take a chunk of this network that `sender` delivered in a packet with that ID.
 
-        Raises `WireError`: "wrong_network", "unsigned_config" (legacy form, not from the controller), "unknown_controller",
-        "bad_config_signature", "bad_config_chunk".
+        Raises `WireError`: "wrong_network", "unsigned_config" (legacy form, not from the controller),
+        "unknown_controller", "bad_config_signature", "bad_config_chunk".
         """
         if chunk.nwid != self.nwid:
             raise WireError("wrong_network")

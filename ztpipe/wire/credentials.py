@@ -1,4 +1,4 @@
-"""Credentials issued by a network's controller (vl1-wire Appendix A, vl2 §3). All are frozen; `signed` returns a signed copy.
+"""Credentials issued by a network's controller (vl1-wire Appendix A, vl2 §3). All are frozen; `sign` gives a copy.
 
 Signatures are verified over the re-serialised object (vl2 §3.1), so one that carried additional fields cannot verify.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from ztpipe.wire.address import controller_of
@@ -136,7 +137,7 @@ class CertificateOfMembership:
         if count > MAX_QUALIFIERS:
             raise WireError(_BAD)
         qualifiers = tuple(Qualifier(*words) for words in _QUALIFIER.iter_unpack(reader.take(24 * count)))
-        if any(a.id > b.id for a, b in zip(qualifiers, qualifiers[1:], strict=False)):
+        if any(a.id > b.id for a, b in pairwise(qualifiers)):
             raise WireError(_BAD)
         signer = reader.address()
         return cls(qualifiers, signer, reader.take(SIGNATURE_LENGTH) if signer else b"")
@@ -185,7 +186,7 @@ class CertificateOfMembership:
         return next((q.max_delta for q in self.qualifiers if q.id == 0), 0)
 
     def agrees_with(self, other: CertificateOfMembership, other_identity: Identity) -> bool:
-        """Whether `other`, shown by the node with `other_identity`, is good enough for the holder of this one (vl2 §3.2)."""
+        """Whether `other`, shown by the node with `other_identity`, satisfies the holder of this one (vl2 §3.2)."""
         if not self.qualifiers or not other.qualifiers:
             return False
         theirs = {q.id: q.value for q in other.qualifiers}
@@ -421,10 +422,10 @@ class Capability:
         return replace(self, custody=(*self.custody, Custody(to, from_.address, from_.sign(self.signed_bytes()))))
 
     def chain_is_sound(self) -> bool:
-        """Whether the chain begins with the controller and every link continues the one before; signatures are not looked at."""
+        """Whether it begins with the controller and every link continues the one before; signatures are not looked at."""
         if not self.custody or self.custody[0].from_ != controller_of(self.nwid):
             return False
-        return all(a.to == b.from_ for a, b in zip(self.custody, self.custody[1:], strict=False))
+        return all(a.to == b.from_ for a, b in pairwise(self.custody))
 
     def verify_link(self, index: int, signer: Identity) -> bool:
         """Whether link `index` was signed by its `from`, whose identity `signer` must be."""
@@ -432,5 +433,5 @@ class Capability:
         return signer.address == link.from_ and signer.verify(self.signed_bytes(), link.signature)
 
     def verify(self, signer: Identity) -> bool:
-        """Whether the controller, whose identity `signer` must be, issued it by the only link. Longer chains: `verify_link`."""
+        """Whether the controller, whose identity `signer` must be, issued it by the only link; else see `verify_link`."""
         return len(self.custody) == 1 and self.chain_is_sound() and self.verify_link(0, signer)

@@ -19,7 +19,7 @@ Value = bytes | str | int | bool
 
 
 def decode(data: bytes) -> dict[str, bytes]:
-    """Entries by key, values unescaped; the first of equal keys wins. Never fails: what has no `=` is a key without value."""
+    """Entries by key, values unescaped; the first of equal keys wins. Never fails: a line without `=` is a bare key."""
     result: dict[str, bytes] = {}
     for line in _SEPARATORS.split(data.partition(b"\0")[0]):
         if not line:

@@ -69,11 +69,11 @@ class Identity:
     def __repr__(self) -> str:
         return f"Identity({self.address:010x})"
 
-    # --- forms -------------------------------------------------------------------------------------------------------------
+    # --- forms -------------------------------------------------------------------------------------------------------
 
     @classmethod
     def parse(cls, text: str) -> Identity:
-        """The text form, public or secret (vl1-wire §2.5); `WireError("bad_identity")` if it is none. Does not validate."""
+        """The text form, public or secret (vl1-wire §2.5). Does not validate. `WireError("bad_identity")`."""
         if len(text) > _MAX_TEXT:
             raise WireError("bad_identity")
         fields = [field for field in text.split(":") if field]
@@ -119,7 +119,7 @@ class Identity:
             raise ValueError("identity has no private key")
         return self.private
 
-    # --- derivation --------------------------------------------------------------------------------------------------------
+    # --- derivation --------------------------------------------------------------------------------------------------
 
     @classmethod
     def generate(cls, random: Callable[[int], bytes]) -> Identity:
@@ -141,10 +141,10 @@ class Identity:
         """SHA-384 over address and public key, 48 bytes (vl1-wire §2.6)."""
         return hashlib.sha384(self.address.to_bytes(5, "big") + self.public).digest()
 
-    # --- cryptography ------------------------------------------------------------------------------------------------------
+    # --- cryptography ------------------------------------------------------------------------------------------------
 
     def agree(self, other: Identity) -> bytes:
-        """The 48-byte key shared with `other` (vl1-wire §2.7). `WireError("weak_identity")` if its key is of low order."""
+        """The 48-byte key shared with `other` (vl1-wire §2.7); `WireError("weak_identity")` for a key of low order."""
         try:
             raw = bindings.crypto_scalarmult(clamp(self._secret()[:32]), other.public[:32])
         except (RuntimeError, CryptoError):
@@ -161,7 +161,7 @@ class Identity:
 
 
 def _address_of(public: bytes) -> int | None:
-    """The address a public key hashes to; None if the key does not meet the hashcash condition or the address is reserved."""
+    """The address a public key hashes to; None if it fails the hashcash condition or the address is reserved."""
     from ztpipe.kernel import crypto
 
     digest = crypto.address_hash(public)

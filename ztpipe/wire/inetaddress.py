@@ -70,7 +70,7 @@ def _scope_v6(ip: bytes) -> IpScope:
 
 
 class InetAddress(NamedTuple):
-    """IPv4 or IPv6 address (4 or 16 bytes) with a UDP port, or with a prefix length in its place (network configurations)."""
+    """IPv4 or IPv6 address (4 or 16 bytes) with a UDP port, or with a prefix length in its place (configurations)."""
 
     ip: bytes
     port: int

@@ -1,4 +1,4 @@
-"""Network configurations: what a controller tells a member (vl2 §2.6). Chunks of them are in `ztpipe.wire.configchunk`."""
+"""Network configurations: what a controller tells a member (vl2 §2.6). Their chunks: `ztpipe.wire.configchunk`."""
 
 from __future__ import annotations
 
@@ -78,9 +78,12 @@ class Dns(NamedTuple):
     servers: tuple[InetAddress, ...] = ()
 
 
+NO_DNS: Final = Dns()
+
+
 @dataclass(frozen=True, slots=True)
 class NetworkConfig:
-    """One member's configuration. The ports of `static_ips` are prefix lengths; `specialists` are addresses with role bits."""
+    """A member's configuration. Ports of `static_ips` are prefix lengths; `specialists` are addresses with role bits."""
 
     network_id: int
     timestamp: int
@@ -102,7 +105,7 @@ class NetworkConfig:
     routes: tuple[Route, ...] = ()
     static_ips: tuple[InetAddress, ...] = ()
     rules: tuple[Rule, ...] = ()
-    dns: Dns = Dns()
+    dns: Dns = NO_DNS
     sso_version: int = 0
     sso_enabled: bool = False
     authentication_url: str = ""
@@ -114,7 +117,7 @@ class NetworkConfig:
     sso_client_id: str = ""
     sso_provider: str = "default"
 
-    # --- meaning -----------------------------------------------------------------------------------------------------------
+    # --- meaning -----------------------------------------------------------------------------------------------------
 
     @property
     def is_public(self) -> bool:
@@ -163,7 +166,7 @@ class NetworkConfig:
         """Whether a member is an active bridge."""
         return any(word & ROLE_BRIDGE and word & _ADDRESS == address for word in self.specialists)
 
-    # --- form --------------------------------------------------------------------------------------------------------------
+    # --- form --------------------------------------------------------------------------------------------------------
 
     def encode(self) -> bytes:
         """The dictionary, with keys in the order a 1.14.1 controller writes them."""
@@ -213,7 +216,7 @@ class NetworkConfig:
 
     @classmethod
     def decode(cls, data: bytes) -> NetworkConfig:
-        """Parse an assembled dictionary. Raises `WireError` where the reference rejects the whole configuration (vl2 §2.6)."""
+        """Parse a whole dictionary; raises `WireError` where the reference rejects the configuration (vl2 §2.6)."""
         entries = dictionary.decode(data)
         network_id, issued_to = dictionary.u64(entries, "nwid"), dictionary.u64(entries, "id")
         if dictionary.u64(entries, "v") < MIN_FORMAT_VERSION:
@@ -244,6 +247,7 @@ def _read_blobs(config: NetworkConfig, entries: Mapping[str, bytes]) -> NetworkC
     capabilities = _read_some(entries.get("CAP", b""), Capability.read, MAX_CAPABILITIES)
     tags = _read_some(entries.get("TAG", b""), Tag.read, MAX_TAGS)
     static_ips = _read_all(entries.get("I", b""), Reader.inet, MAX_STATIC_IPS)
+    routes = _read_all(entries.get("RT", b""), _read_route, MAX_ROUTES)
     return replace(
         config,
         com=CertificateOfMembership.decode(com) if com else None,
@@ -251,10 +255,10 @@ def _read_blobs(config: NetworkConfig, entries: Mapping[str, bytes]) -> NetworkC
         tags=tuple(sorted(tags, key=lambda tag: tag.id)),
         coos=_read_all(entries.get("COO", b""), CertificateOfOwnership.read, MAX_COOS),
         specialists=tuple(int.from_bytes(words[at : at + 8], "big") for at in range(0, whole, 8)),
-        routes=tuple(route for route in _read_all(entries.get("RT", b""), _read_route, MAX_ROUTES) if route is not None),
+        routes=tuple(route for route in routes if route is not None),
         static_ips=tuple(ip for ip in static_ips if ip is not None),
         rules=decode_rules(entries.get("R", b"")),
-        dns=_read_dns(entries["DNS"]) if entries.get("DNS") else Dns(),
+        dns=_read_dns(entries["DNS"]) if entries.get("DNS") else NO_DNS,
     )
 
 
@@ -274,7 +278,7 @@ def _read_sso(config: NetworkConfig, entries: Mapping[str, bytes]) -> NetworkCon
 
 
 def _read_all(data: bytes, read: Callable[[Reader], _T], limit: int) -> tuple[_T, ...]:
-    """Items to the end of `data`; those beyond `limit` are parsed and dropped. A malformed one rejects the configuration."""
+    """Items to the end of `data`; those beyond `limit` are parsed and dropped. A malformed one rejects the whole."""
     reader = Reader(data, reason=_TRUNCATED)
     items: list[_T] = []
     while reader.remaining:
@@ -303,7 +307,8 @@ def _read_route(reader: Reader) -> Route | None:
 
 
 def _write_route(route: Route) -> bytes:
-    return write_inet(route.target) + write_inet(route.via) + route.flags.to_bytes(2, "big") + route.metric.to_bytes(2, "big")
+    numbers = route.flags.to_bytes(2, "big") + route.metric.to_bytes(2, "big")
+    return write_inet(route.target) + write_inet(route.via) + numbers
 
 
 def _read_dns(data: bytes) -> Dns:

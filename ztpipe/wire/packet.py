@@ -60,7 +60,7 @@ class Fragment:
 
 
 def is_fragment(datagram: bytes) -> bool:
-    """True for a fragment, false for a packet (or the head of one); for datagrams longer than 16 bytes (vl1-wire §4.5)."""
+    """True for a fragment, false for a packet or the head of one (vl1-wire §4.5)."""
     return len(datagram) > FRAGMENT_HEADER and datagram[13] == FRAGMENT_INDICATOR
 
 
@@ -113,8 +113,8 @@ def with_hops(datagram: bytes, hops: int) -> bytes:
 def split(packet: bytes, mtu: int) -> list[bytes]:
     """The datagrams that carry a sealed packet (vl1-wire §6.2); one if it fits.
 
-    A packet longer than `mtu` must have been sealed with flag 0x40. ValueError if it needs more fragments than receivers
-    take (`max_length`).
+    A packet longer than `mtu` must have been sealed with flag 0x40. ValueError if it needs more fragments than
+    receivers take (`max_length`).
     """
     if len(packet) <= mtu:
         return [packet]

@@ -8,7 +8,7 @@ from ztpipe.wire.inetaddress import InetAddress, read_inet
 
 
 class Reader:
-    """Reads big-endian fields one after the other; raises `WireError` with the given reason at the end of the buffer."""
+    """Reads big-endian fields one after the other; past the end it raises `WireError` with the given reason."""
 
     __slots__ = ("_reason", "buffer", "offset")
 

@@ -57,27 +57,38 @@ class RuleType(IntEnum):
     INTEGER_RANGE = 51
 
 
-_LENGTHS: Final[dict[int, int]] = {
-    **{int(t): 0 for t in (RuleType.ACTION_DROP, RuleType.ACTION_ACCEPT, RuleType.ACTION_BREAK, RuleType.ACTION_PRIORITY)},
-    **{int(t): 14 for t in (RuleType.ACTION_TEE, RuleType.ACTION_WATCH, RuleType.ACTION_REDIRECT)},
-    **{int(t): 5 for t in (RuleType.SOURCE_ZEROTIER_ADDRESS, RuleType.DEST_ZEROTIER_ADDRESS)},
-    RuleType.VLAN_ID: 2,
-    RuleType.VLAN_PCP: 1,
-    RuleType.VLAN_DEI: 1,
-    **{int(t): 6 for t in (RuleType.MAC_SOURCE, RuleType.MAC_DEST)},
-    **{int(t): 5 for t in (RuleType.IPV4_SOURCE, RuleType.IPV4_DEST)},
-    **{int(t): 17 for t in (RuleType.IPV6_SOURCE, RuleType.IPV6_DEST)},
-    RuleType.IP_TOS: 3,
-    RuleType.IP_PROTOCOL: 1,
-    RuleType.ETHERTYPE: 2,
-    RuleType.ICMP: 3,
-    **{int(t): 4 for t in (RuleType.IP_SOURCE_PORT_RANGE, RuleType.IP_DEST_PORT_RANGE)},
-    RuleType.CHARACTERISTICS: 8,
-    RuleType.FRAME_SIZE_RANGE: 4,
-    RuleType.RANDOM: 4,
-    **{kind: 8 for kind in range(RuleType.TAGS_DIFFERENCE, RuleType.TAG_RECEIVER + 1)},
-    RuleType.INTEGER_RANGE: 19,
-}
+def _lengths() -> dict[int, int]:
+    by_length: dict[int, tuple[RuleType, ...]] = {
+        0: (RuleType.ACTION_DROP, RuleType.ACTION_ACCEPT, RuleType.ACTION_BREAK, RuleType.ACTION_PRIORITY),
+        1: (RuleType.VLAN_PCP, RuleType.VLAN_DEI, RuleType.IP_PROTOCOL),
+        2: (RuleType.VLAN_ID, RuleType.ETHERTYPE),
+        3: (RuleType.IP_TOS, RuleType.ICMP),
+        4: (RuleType.IP_SOURCE_PORT_RANGE, RuleType.IP_DEST_PORT_RANGE, RuleType.FRAME_SIZE_RANGE, RuleType.RANDOM),
+        5: (
+            RuleType.SOURCE_ZEROTIER_ADDRESS,
+            RuleType.DEST_ZEROTIER_ADDRESS,
+            RuleType.IPV4_SOURCE,
+            RuleType.IPV4_DEST,
+        ),
+        6: (RuleType.MAC_SOURCE, RuleType.MAC_DEST),
+        8: (
+            RuleType.CHARACTERISTICS,
+            RuleType.TAGS_DIFFERENCE,
+            RuleType.TAGS_BITWISE_AND,
+            RuleType.TAGS_BITWISE_OR,
+            RuleType.TAGS_BITWISE_XOR,
+            RuleType.TAGS_EQUAL,
+            RuleType.TAG_SENDER,
+            RuleType.TAG_RECEIVER,
+        ),
+        14: (RuleType.ACTION_TEE, RuleType.ACTION_WATCH, RuleType.ACTION_REDIRECT),
+        17: (RuleType.IPV6_SOURCE, RuleType.IPV6_DEST),
+        19: (RuleType.INTEGER_RANGE,),
+    }
+    return {int(kind): length for length, kinds in by_length.items() for kind in kinds}
+
+
+_LENGTHS: Final = _lengths()
 _TYPES: Final[dict[int, RuleType]] = {int(kind): kind for kind in RuleType}
 
 

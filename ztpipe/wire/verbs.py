@@ -1,4 +1,4 @@
-"""All payloads: one frozen dataclass for each verb, each OK body and each ERROR body, with `encode()` and `decode(bytes)`."""
+"""All payloads: a frozen dataclass for each verb, OK body and ERROR body, with `encode()` and `decode(bytes)`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Payloads of the verbs between peers (vl1-wire §9): HELLO, WHOIS, RENDEZVOUS, ECHO, PUSH_DIRECT_PATHS, ...
 
-Every class decodes a payload (from offset 28, decrypted and decompressed) or the body of an OK, and ignores what follows the
-last known field.
+Every class decodes a payload (from offset 28, decrypted and decompressed) or the body of an OK, and ignores what
+follows the last known field.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Hello:
         return replace(self, tail=crypt_hello_tail(keys, packet_id, encode_hello_tail(moons)) if moons else b"")
 
     def moons(self, keys: SessionKeys, packet_id: int) -> tuple[WorldVersion, ...]:
-        """The moons in the tail; records of other types are left out. `WireError("truncated_verb")`: drop without an OK."""
+        """The moons in the tail, without records of other types. On `WireError` the HELLO is dropped without an OK."""
         return decode_hello_tail(crypt_hello_tail(keys, packet_id, self.tail))
 
 
@@ -105,7 +105,9 @@ def decode_hello_tail(plain: bytes) -> tuple[WorldVersion, ...]:
     return tuple(record for record in records if record.type == WorldType.MOON)
 
 
-def seal_hello(keys: SessionKeys, hello: Hello, moons: tuple[WorldVersion, ...], *, destination: int, packet_id: int) -> bytes:
+def seal_hello(
+    keys: SessionKeys, hello: Hello, moons: tuple[WorldVersion, ...], *, destination: int, packet_id: int
+) -> bytes:
     """A whole HELLO packet: in the clear with a MAC (suite 0), its tail encrypted (vl1-wire §5.7)."""
     payload = hello.with_moons(keys, packet_id, moons).encode()
     return seal(
@@ -230,11 +232,12 @@ class Echo:
         return cls(payload)
 
 
-class DirectPath(NamedTuple):
-    """One record of PUSH_DIRECT_PATHS."""
+PATH_FORGET: Final = 0x01
+PATH_CLUSTER_REDIRECT: Final = 0x02
 
-    FORGET = 0x01
-    CLUSTER_REDIRECT = 0x02
+
+class DirectPath(NamedTuple):
+    """One record of PUSH_DIRECT_PATHS; `flags` of `PATH_FORGET`, `PATH_CLUSTER_REDIRECT`."""
 
     endpoint: InetAddress
     flags: int = 0
@@ -242,7 +245,7 @@ class DirectPath(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PushDirectPaths:
-    """PUSH_DIRECT_PATHS: endpoints at which the sender can be tried (vl1-wire §9.16). Records of other types are left out."""
+    """PUSH_DIRECT_PATHS: endpoints at which to try the sender (vl1-wire §9.16). Records of other types are left out."""
 
     paths: tuple[DirectPath, ...]
 

@@ -1,9 +1,9 @@
-"""Payloads of the verbs between members of networks (vl1-wire §9, vl2): frames, multicast, credentials, configuration requests."""
+"""Payloads of the verbs between members of networks (vl1-wire §9, vl2): frames, multicast, credentials, requests."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final, NamedTuple, TypeVar
 
@@ -88,7 +88,8 @@ class ExtFrame:
         com = b"" if self.com is None else self.com.encode()
         flags = self.flags & ~self.COM | (self.COM if com else 0)
         macs = self.destination.to_bytes(6, "big") + self.source.to_bytes(6, "big")
-        return self.nwid.to_bytes(8, "big") + bytes((flags,)) + com + macs + self.ethertype.to_bytes(2, "big") + self.payload
+        head = self.nwid.to_bytes(8, "big") + bytes((flags,)) + com
+        return head + macs + self.ethertype.to_bytes(2, "big") + self.payload
 
     @classmethod
     def decode(cls, payload: bytes) -> ExtFrame:
@@ -145,7 +146,7 @@ def _read_list(reader: Reader, read: Callable[[Reader], _Credential]) -> tuple[_
     return tuple(read(reader) for _ in range(reader.u16()))
 
 
-def _write_list(items: tuple[Capability, ...] | tuple[Tag, ...] | tuple[Revocation, ...] | tuple[CertificateOfOwnership, ...]) -> bytes:
+def _write_list(items: Sequence[Capability | Tag | Revocation | CertificateOfOwnership]) -> bytes:
     return len(items).to_bytes(2, "big") + b"".join(item.encode() for item in items)
 
 
@@ -160,8 +161,9 @@ class NetworkCredentials:
     coos: tuple[CertificateOfOwnership, ...] = ()
 
     def encode(self) -> bytes:
-        lists = (self.capabilities, self.tags, self.revocations, self.coos)
-        return b"".join(com.encode() for com in self.coms) + b"\0" + b"".join(map(_write_list, lists))
+        coms = b"".join(com.encode() for com in self.coms) + b"\0"
+        tail = _write_list(self.tags) + _write_list(self.revocations) + _write_list(self.coos)
+        return coms + _write_list(self.capabilities) + tail
 
     @classmethod
     def decode(cls, payload: bytes) -> NetworkCredentials:
@@ -182,7 +184,7 @@ class NetworkCredentials:
 
 @dataclass(frozen=True, slots=True)
 class NetworkConfigRequest:
-    """NETWORK_CONFIG_REQUEST (vl1-wire §9.12). `metadata` is an encoded dictionary; revision and timestamp of what is held."""
+    """NETWORK_CONFIG_REQUEST (vl1-wire §9.12): an encoded dictionary; revision and timestamp of what is held."""
 
     nwid: int
     metadata: bytes
@@ -284,7 +286,7 @@ class OkMulticastGather:
 
 @dataclass(frozen=True, slots=True)
 class MulticastFrame:
-    """MULTICAST_FRAME (vl1-wire §9.15). `source` None: the sender's own MAC; `gather_limit` 0: no gathering asked for."""
+    """MULTICAST_FRAME (vl1-wire §9.15). `source` None: the sender's own MAC; `gather_limit` 0: no gathering."""
 
     COM: ClassVar[int] = 0x01
     GATHER: ClassVar[int] = 0x02

@@ -61,7 +61,7 @@ class World:
 
     @classmethod
     def read(cls, reader: Reader) -> World:
-        """The world at the reader's offset. Endpoints of reserved types are dropped, and a moon's dictionary is skipped."""
+        """The world at the reader's offset, without endpoints of reserved types and without a moon's dictionary."""
         kind = _TYPES.get(reader.u8())
         if kind is None:
             raise WireError("bad_world")
@@ -96,7 +96,7 @@ class World:
         return _HEAD_GUARD + self._before_signature() + self._after_signature() + _TAIL_GUARD
 
     def sign(self, public: bytes, private: bytes) -> World:
-        """A copy signed by a 64/64-byte key pair: the one whose public half the version before names as `update_key`."""
+        """A copy signed by a 64/64-byte key pair, whose public half is the `update_key` of the version before."""
         return replace(self, signature=sign_with(private, public, self.signed_bytes()))
 
     def verify(self, public: bytes) -> bool:
@@ -109,7 +109,7 @@ class World:
 
 
 def verify_update(old: World | None, new: World) -> bool:
-    """Whether `new` may replace `old` (vl1-wire §11.3). Whether a first world may be taken at all is the caller's decision."""
+    """Whether `new` may replace `old` (vl1-wire §11.3). Whether to take a first world at all is the caller's decision."""
     if old is None or old.type is WorldType.NULL or old.id == 0:
         return True
     if new.id != old.id or new.type is not old.type or new.timestamp <= old.timestamp:
