@@ -55,7 +55,9 @@ def identity_with_address(address: int) -> Identity:
 class Bench:
     """A controller, and a clock."""
 
-    def __init__(self, identity: Identity, store: Store | None = None, random: Callable[[int], bytes] | None = None) -> None:
+    def __init__(
+        self, identity: Identity, store: Store | None = None, random: Callable[[int], bytes] | None = None
+    ) -> None:
         self.now = START
         self.store = store if store is not None else MemoryStore()
         self.controller = Controller(identity, self.store, random=random or numbered_random())

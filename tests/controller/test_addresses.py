@@ -57,7 +57,9 @@ V4_ANSWERS = [
 
 
 @pytest.mark.parametrize(("pools", "routes", "taken", "expected"), V4_ANSWERS)
-def test_ipv4_known_answers(pools: list[tuple[str, str]], routes: list[str], taken: list[str], expected: str | None) -> None:
+def test_ipv4_known_answers(
+    pools: list[tuple[str, str]], routes: list[str], taken: list[str], expected: str | None
+) -> None:
     found = pick_v4(view(pools, list(routes)), MEMBER, {packed(ip) for ip in taken})
     assert (None if found is None else f"{ip_text(found.ip)}/{found.port}") == expected
 

@@ -1,6 +1,7 @@
 """The recorded calls of the reference's API, replayed in order: equal answers, times aside.
 
-Answers that differ on purpose are in DIFFERENCES, with the reason; nothing else may differ, and nothing listed there may be equal.
+Answers that differ on purpose are in DIFFERENCES, with the reason; nothing else may differ, and nothing that is listed
+there may be equal.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import pytest
 from tests.controller.router import call
 from tests.controller.support import VECTORS, Bench, identity_with_address, load, numbered_random
 from ztpipe.wire.identity import Identity
+
 
 class Difference(NamedTuple):
     """An intended one: why, and which fields of the answer may differ."""
@@ -166,7 +168,9 @@ def differing_fields(expected: Any, actual: Any, field: str = "") -> set[str]:
 def check(answers: dict[str, tuple[Any, Any]]) -> None:
     differing = {name: differing_fields(*answer) for name, answer in answers.items() if answer[0] != answer[1]}
     unintended = {
-        name: fields for name, fields in differing.items() if name not in DIFFERENCES or fields - DIFFERENCES[name].fields
+        name: fields
+        for name, fields in differing.items()
+        if name not in DIFFERENCES or fields - DIFFERENCES[name].fields
     }
     assert unintended == {}
     assert [name for name in DIFFERENCES if name in answers and name not in differing] == []

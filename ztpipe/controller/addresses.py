@@ -9,8 +9,8 @@ from typing import Final
 from ztpipe.controller.view import NetworkView, Pool
 from ztpipe.wire.address import rfc4193, sixplane
 from ztpipe.wire.inetaddress import InetAddress
+from ztpipe.wire.netconf import MAX_STATIC_IPS
 
-MAX_ADDRESSES: Final = 32
 MAX_TRIALS: Final = 1000
 _HALF: Final = 0xFFFFFFFFFFFFFFFF
 _EMBEDDABLE: Final = 0xFFFFFFFFFF
@@ -30,7 +30,7 @@ class Assignment:
 
     def add(self, ip: InetAddress) -> None:
         """Append, up to the limit of the format."""
-        if len(self.addresses) < MAX_ADDRESSES:
+        if len(self.addresses) < MAX_STATIC_IPS:
             self.addresses.append(ip)
 
 

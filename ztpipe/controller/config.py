@@ -13,18 +13,20 @@ from ztpipe.controller.state import NetworkState
 from ztpipe.controller.view import NetworkView, trace_address
 from ztpipe.wire.credentials import MAX_THINGS, Capability, CertificateOfMembership, CertificateOfOwnership, Tag, Thing
 from ztpipe.wire.identity import Identity
-from ztpipe.wire.netconf import NetworkConfig, Route
-from ztpipe.wire.rule import ACCEPT
+from ztpipe.wire.netconf import (
+    FLAG_BROADCAST,
+    FLAG_NDP_EMULATION,
+    MAX_CAPABILITIES,
+    MAX_SPECIALISTS,
+    MAX_TAGS,
+    ROLE_BRIDGE,
+    TYPE_PRIVATE,
+    TYPE_PUBLIC,
+    NetworkConfig,
+)
+from ztpipe.wire.rule import ACCEPT, Rule
 
-MAX_CAPABILITIES: Final = 128
-MAX_TAGS: Final = 128
-MAX_SPECIALISTS: Final = 256
-
-ACTIVE_BRIDGE: Final = 0x0000020000000000
-FLAG_BROADCAST: Final = 0x02
-FLAG_NDP_EMULATION: Final = 0x04
 OWNERSHIP_ID: Final = 1
-
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ def build(grant: Grant, network: NetworkState, record: JsonObject, random: Rando
     assignment = _addresses(grant, network, record, random)
     capabilities: tuple[Capability, ...] = ()
     tags: tuple[Tag, ...] = ()
-    rules = (ACCEPT,)  # all that a member without a rules engine gets (controller §8.4)
+    rules: tuple[Rule, ...] = (ACCEPT,)  # all that a member without a rules engine gets (controller §8.4)
     if grant.metadata.rules_revision > 0:
         rules = view.rules
         capabilities = _capabilities(grant, view, record)
@@ -65,19 +67,20 @@ def build(grant: Grant, network: NetworkState, record: JsonObject, random: Rando
         trace_level=level,
         flags=_flags(view, assignment),
         multicast_limit=view.multicast_limit,
-        type=0 if view.private else 1,
+        type=TYPE_PRIVATE if view.private else TYPE_PUBLIC,
         name=view.name,
         mtu=view.mtu,
         com=_membership(grant, view),
         capabilities=capabilities,
         tags=tags,
         coos=_ownership(grant, view, assignment),
-        specialists=tuple(ACTIVE_BRIDGE | address for address in network.bridges[:MAX_SPECIALISTS]),
-        routes=tuple(Route(route.target, route.via, 0, 0) for route in view.routes),
+        specialists=tuple(ROLE_BRIDGE | address for address in network.bridges[:MAX_SPECIALISTS]),
+        routes=view.routes,
         static_ips=tuple(assignment.addresses),
         rules=rules,
-        dns_domain=view.dns_domain,
-        dns_servers=view.dns_servers,
+        dns=view.dns,
+        sso_enabled=grant.expiry is not None,
+        authentication_expiry=grant.expiry or 0,
     )
 
 

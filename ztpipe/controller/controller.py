@@ -190,7 +190,9 @@ class Controller:
     def list_members(self, nwid: int) -> JsonObject:
         """Member ID to revision, ascending; 404."""
         members = self._network(nwid).members
-        return {format_address(address): coerce.integer(members[address].get("revision"), 0) for address in sorted(members)}
+        return {
+            format_address(address): coerce.integer(members[address].get("revision"), 0) for address in sorted(members)
+        }
 
     def member_counts(self, nwid: int) -> tuple[int, int]:
         """The numbers of authorised and of all members; 404."""

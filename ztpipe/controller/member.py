@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 from typing import Any, Final
 
@@ -132,7 +133,7 @@ def _capabilities(value: list[Any]) -> list[int]:
     return sorted({coerce.integer(element, 0) for element in value})[:MAX_ELEMENTS]
 
 
-_SIMPLE: Final = {
+_SIMPLE: Final[dict[str, Callable[[Any], Any]]] = {
     "name": lambda value: coerce.text(value, ""),
     "activeBridge": lambda value: coerce.boolean(value, False),
     "noAutoAssignIps": lambda value: coerce.boolean(value, False),
@@ -140,4 +141,8 @@ _SIMPLE: Final = {
     "remoteTraceLevel": lambda value: coerce.integer(value, 0),
     "authenticationExpiryTime": lambda value: coerce.integer(value, 0),
 }
-_LISTS: Final = {"ipAssignments": _ip_assignments, "tags": _tags, "capabilities": _capabilities}
+_LISTS: Final[dict[str, Callable[[list[Any]], Any]]] = {
+    "ipAssignments": _ip_assignments,
+    "tags": _tags,
+    "capabilities": _capabilities,
+}

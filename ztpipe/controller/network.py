@@ -61,7 +61,7 @@ def updated(record: JsonObject | None, body: Any, nwid: int, now: int) -> JsonOb
     was.  Raises ControllerError only.
     """
     result = deepcopy(record) if record is not None else {}
-    for field, value in (body.items() if isinstance(body, dict) else ()):
+    for field, value in body.items() if isinstance(body, dict) else ():
         setter = _SETTERS.get(field)
         if setter is not None:
             setter(result, value)

@@ -10,7 +10,7 @@ from ztpipe.wire.credentials import CredentialType, Revocation
 from ztpipe.wire.identity import Identity
 from ztpipe.wire.netconf import NetworkConfig, chunk_config
 from ztpipe.wire.protocol import ErrorCode, Verb
-from ztpipe.wire.verbs import NetworkCredentials
+from ztpipe.wire.verbs import Error, NetworkCredentials, Ok
 
 #: Packet ID of what nobody asked for.
 UNASKED: Final = 0
@@ -32,8 +32,8 @@ class Sender:
         chunks = chunk_config(dictionary, config.network_id, update_id, self._identity.sign)
         if packet_id == UNASKED:
             return [SendPacket(member, Verb.NETWORK_CONFIG, chunk, True) for chunk in chunks]
-        head = _in_reply_to(packet_id)
-        return [SendPacket(member, Verb.OK, head + chunk, True) for chunk in chunks]
+        answers = (Ok(Verb.NETWORK_CONFIG_REQUEST, packet_id, chunk).encode() for chunk in chunks)
+        return [SendPacket(member, Verb.OK, answer, True) for answer in answers]
 
     def error(self, member: int, nwid: int, packet_id: int, code: ErrorCode, data: bytes) -> list[ControllerAction]:
         """An error in reply to request `packet_id`; nothing if nobody asked."""
@@ -41,8 +41,8 @@ class Sender:
             return []
         if member == self._identity.address:
             return [LocalError(nwid, code)]
-        payload = _in_reply_to(packet_id) + bytes([code]) + nwid.to_bytes(8, "big") + data
-        return [SendPacket(member, Verb.ERROR, payload, False)]
+        error = Error(Verb.NETWORK_CONFIG_REQUEST, packet_id, code, nwid.to_bytes(8, "big") + data)
+        return [SendPacket(member, Verb.ERROR, error.encode(), False)]
 
     def revocation(self, nwid: int, target: int, threshold: int) -> Revocation:
         """The signed revocation of a member's certificate of membership, to be spread by members (controller §9.3)."""
@@ -59,7 +59,3 @@ class Sender:
     def revocations(self, member: int, batch: tuple[Revocation, ...]) -> ControllerAction:
         """One packet of credentials holding revocations only."""
         return SendPacket(member, Verb.NETWORK_CREDENTIALS, NetworkCredentials(revocations=batch).encode(), True)
-
-
-def _in_reply_to(packet_id: int) -> bytes:
-    return bytes([Verb.NETWORK_CONFIG_REQUEST]) + packet_id.to_bytes(8, "big")

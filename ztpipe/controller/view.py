@@ -13,24 +13,13 @@ from ztpipe.controller.coerce import JsonObject
 from ztpipe.controller.network import DEFAULT_RULES, MTU_DEFAULT, MULTICAST_LIMIT_DEFAULT, clamp_mtu
 from ztpipe.controller.rules_json import parse_rules
 from ztpipe.wire.inetaddress import InetAddress
-from ztpipe.wire.rule import Rule
+from ztpipe.wire.netconf import DNS_SERVERS, MAX_ROUTES, NO_DNS, Dns, Route
+from ztpipe.wire.rule import MAX_CAPABILITY_RULES, MAX_RULES, Rule
 
-MAX_ROUTES: Final = 128
-MAX_RULES: Final = 1024
-MAX_CAPABILITY_RULES: Final = 64
-MAX_DNS_SERVERS: Final = 4
 MAX_TEXT_BYTES: Final = 127
 
 WINDOW_DEFAULT: Final = 1_800_000
 WINDOW_RANGE: Final = (300_000, 7_200_000)
-
-
-@dataclass(frozen=True, slots=True)
-class ViewRoute:
-    """A managed route; `target.port` is the prefix length."""
-
-    target: InetAddress
-    via: InetAddress | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +53,7 @@ class NetworkView:
     window: int  # credential time window in ms
     trace_target: int
     trace_level: int
-    routes: tuple[ViewRoute, ...]
+    routes: tuple[Route, ...]
     pools: tuple[Pool, ...]
     v4_pool: bool
     v6_pool: bool
@@ -73,8 +62,7 @@ class NetworkView:
     rules: tuple[Rule, ...]
     capabilities: dict[int, ViewCapability]
     tag_defaults: dict[int, int]  # id to value, only tags with a default, by ascending id
-    dns_domain: str
-    dns_servers: tuple[InetAddress | None, ...]
+    dns: Dns
     auth_tokens: dict[str, int]  # token to expiry in ms, 0 = never
     sso: bool
 
@@ -83,7 +71,6 @@ class NetworkView:
         """Read a record."""
         v4 = _object(record.get("v4AssignMode"))
         v6 = _object(record.get("v6AssignMode"))
-        domain, servers = _dns(record.get("dns"))
         return cls(
             nwid=nwid,
             revision=coerce.integer(record.get("revision"), 0),
@@ -104,8 +91,7 @@ class NetworkView:
             rules=parse_rules(record.get("rules", list(DEFAULT_RULES)), MAX_RULES),
             capabilities=_capabilities(record.get("capabilities")),
             tag_defaults=_tag_defaults(record.get("tags")),
-            dns_domain=domain,
-            dns_servers=servers,
+            dns=_dns(record.get("dns")),
             auth_tokens=_auth_tokens(record.get("authTokens")),
             sso=coerce.boolean(record.get("ssoEnabled"), False),
         )
@@ -135,8 +121,8 @@ def _window(value: Any) -> int:
     return min(max(coerce.integer(value, WINDOW_DEFAULT), low), high)
 
 
-def _routes(value: Any) -> tuple[ViewRoute, ...]:
-    routes: list[ViewRoute] = []
+def _routes(value: Any) -> tuple[Route, ...]:
+    routes: list[Route] = []
     for element in map(_object, _list(value)):
         target = coerce.address(element.get("target"))
         if target is None or target.port > len(target.ip) * 8:
@@ -144,7 +130,7 @@ def _routes(value: Any) -> tuple[ViewRoute, ...]:
         via = coerce.address(element.get("via"))
         if via is not None:
             via = InetAddress(via.ip, 0) if len(via.ip) == len(target.ip) else None
-        routes.append(ViewRoute(target, via))
+        routes.append(Route(target, via))
     return tuple(routes[:MAX_ROUTES])
 
 
@@ -177,14 +163,14 @@ def _tag_defaults(value: Any) -> dict[int, int]:
     return dict(sorted(tags.items()))
 
 
-def _dns(value: Any) -> tuple[str, tuple[InetAddress | None, ...]]:
+def _dns(value: Any) -> Dns:
+    """Of the first four servers those that are addresses."""
     if not isinstance(value, dict):
-        return "", ()
-    domain = coerce.text(value.get("domain"), "").replace("\0", "")
-    servers = [coerce.address(server) for server in _list(value.get("servers"))[:MAX_DNS_SERVERS]]
-    return limited(domain, MAX_TEXT_BYTES), tuple(
-        None if server is None else InetAddress(server.ip, 0) for server in servers
-    )
+        return NO_DNS
+    domain = coerce.text(value.get("domain"), "").partition("\0")[0]
+    servers = map(coerce.address, _list(value.get("servers"))[:DNS_SERVERS])
+    addresses = tuple(InetAddress(server.ip, 0) for server in servers if server is not None)
+    return Dns(limited(domain, MAX_TEXT_BYTES), addresses)
 
 
 def _auth_tokens(value: Any) -> dict[str, int]:
