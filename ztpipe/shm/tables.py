@@ -1,0 +1,341 @@
+"""The shared tables: what control decided, where the workers' C stages look it up (kernel/table.h).
+
+The methods mirror the actions of `ztpipe.node.actions` one to one. The tables are a cache of decisions: when one is
+full, the entry is refused and counted in `refused`, and its traffic keeps going through the slow path.
+
+A path or membership may be installed before its peer or network has an entry: it is remembered here and written as soon
+as that appears. Removing a peer drops its paths; its memberships come back with it until they are removed themselves.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
+
+from ztpipe.kernel._kernel import ffi, lib
+from ztpipe.shm.region import Region, RegionError
+
+__all__ = ["Endpoint", "Sizes", "Tables"]
+
+#: (ip: 4 or 16 bytes, UDP port); an InetAddress is one.
+Endpoint: TypeAlias = tuple[bytes, int]
+
+_REASONS: Final = {
+    errno.EPROTO: "it holds no tables",
+    errno.EPROTONOSUPPORT: f"they were made for another ABI version than {lib.ZT_ABI_VERSION}",
+    errno.EINVAL: "their sizes do not fit the region",
+}
+_K = TypeVar("_K")
+
+
+class Sizes(NamedTuple):
+    """Entries of each table; powers of two."""
+
+    networks: int = 256
+    peers: int = 8192
+    paths: int = 16384
+    members: int = 16384
+
+
+class _Path(NamedTuple):
+    address: int
+    binding: int
+    remote: Endpoint
+
+
+class _Member(NamedTuple):
+    receive: bool
+    send_until: int
+
+
+class Tables:
+    """The region of the tables and, where this process may see them, the region of the keys."""
+
+    def __init__(self, region: Region, keys: Region | None) -> None:
+        self.region = region
+        self.keys = keys
+        self._t: Any = ffi.cast("struct zt_tables *", region.pointer)
+        self._k: Any = ffi.NULL if keys is None else ffi.cast("struct zt_key_entry *", keys.pointer)
+        #: table name -> how often it was full.
+        self.refused: Counter[str] = Counter()
+        self._networks: dict[int, int] = {}  # nwid -> index
+        self._peers: dict[int, int] = {}  # address -> index
+        self._remotes: dict[int, _Path] = {}  # address -> where frames for it are sent, when that is its own path
+        self._paths: dict[_Path, int] = {}  # -> index, or -1 while the peer has no entry
+        self._paths_of: defaultdict[int, set[_Path]] = defaultdict(set)  # by address
+        self._members: dict[tuple[int, int], _Member] = {}  # (nwid, address), wanted
+        self._members_of: defaultdict[int, set[tuple[int, int]]] = defaultdict(set)  # by address
+        self._member_index: dict[tuple[int, int], int] = {}  # those written
+        self._seen: dict[object, tuple[int, int]] = {}  # stamps as last reported
+
+    # ---- making ------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def create(cls, address: int, sizes: Sizes = Sizes(), clock_offset: int = 0) -> Tables:  # noqa: B008
+        """Empty tables for the node `address`; node time in ms = CLOCK_MONOTONIC in ms + `clock_offset`."""
+        size = lib.zt_tables_size(*sizes)
+        if size == 0:
+            raise RegionError(f"tables: {sizes} are not powers of two of a possible size")
+        region = Region.create("ztpipe-tables", size)
+        keys = Region.create("ztpipe-keys", lib.zt_keys_size(sizes.peers))
+        _check(lib.zt_tables_init(region.pointer, size, *sizes, address, clock_offset), region.fd)
+        return cls(region, keys)
+
+    @classmethod
+    def attach(cls, fd: int, keys_fd: int | None, *, writable: bool) -> Tables:
+        """Map the tables for reading; `writable` for workers that write stamps. Keys are only ever read.
+
+        Raises `RegionError` with the reason when a descriptor holds something else, or something of another version.
+        """
+        region = Region.attach(fd, writable=writable)
+        try:
+            _check(lib.zt_tables_check(region.pointer, region.size), fd)
+            keys = None if keys_fd is None else Region.attach(keys_fd, writable=False)
+        except RegionError:
+            region.close()
+            raise
+        tables = cls(region, keys)
+        if keys is not None and keys.size != lib.zt_keys_size(tables.pointer.max_peers):
+            tables.close()
+            raise RegionError(f"keys: {keys.size} bytes do not fit {tables.pointer.max_peers} peers")
+        return tables
+
+    @property
+    def pointer(self) -> Any:
+        """``struct zt_tables *``"""
+        return self._t
+
+    @property
+    def keys_pointer(self) -> Any:
+        """``struct zt_key_entry *``, NULL where keys are not mapped."""
+        return self._k
+
+    def set_clock(self, clock_offset: int) -> None:
+        """Change node time - CLOCK_MONOTONIC, in ms."""
+        lib.zt_tables_set_clock(self._t, clock_offset)
+
+    def now(self) -> int:
+        """Node time in ms, as the workers see it."""
+        return int(lib.zt_now(self._t))
+
+    def close(self) -> None:
+        """Unmap."""
+        self._t = self._k = ffi.NULL
+        self.region.close()
+        if self.keys is not None:
+            self.keys.close()
+
+    # ---- networks ----------------------------------------------------------------------------------------------
+
+    def install_network(self, nwid: int, mac: int, mtu: int, *, accept_all: bool, bridge: bool) -> int | None:
+        """Insert or change a network. Returns its index, None when the table is full."""
+        flags = (lib.ZT_NETWORK_ACCEPT_ALL if accept_all else 0) | (lib.ZT_NETWORK_BRIDGE if bridge else 0)
+        index = self._put("networks", lib.zt_network_put(self._t, nwid, mac, mtu, flags))
+        if index is None:
+            return None
+        fresh = nwid not in self._networks
+        self._networks[nwid] = index
+        if fresh:
+            for key in [key for key in self._members if key[0] == nwid]:
+                self._write_member(key)
+        return index
+
+    def remove_network(self, nwid: int) -> None:
+        """Remove a network and all its memberships."""
+        lib.zt_network_remove(self._t, nwid)
+        self._networks.pop(nwid, None)
+        for key in [key for key in self._members if key[0] == nwid]:
+            self._forget_member(key)
+
+    def network_index(self, nwid: int) -> int | None:
+        """Index of an installed network: what `zt_tap_add` and ring records name it by."""
+        return self._networks.get(nwid)
+
+    # ---- peers -------------------------------------------------------------------------------------------------
+
+    def install_peer(
+        self,
+        address: int,
+        salsa_key: bytes,
+        k0: bytes,
+        k1: bytes,
+        suite: int,
+        binding: int,
+        remote: Endpoint,
+        mtu: int,
+        direct: bool,
+    ) -> int | None:
+        """Insert or change a peer: its session, and where frames for it are sent now. Index, or None when full."""
+        if not len(salsa_key) == len(k0) == len(k1) == 32:
+            raise ValueError("keys have 32 bytes")
+        flags = lib.ZT_PEER_DIRECT if direct else 0
+        put = lib.zt_peer_put(self._t, address, flags, suite, binding, _endpoint(remote), mtu)
+        index = self._put("peers", put)
+        if index is None:
+            return None
+        lib.zt_key_put(self._t, self._k, index, salsa_key, k0, k1)
+        fresh = address not in self._peers
+        self._peers[address] = index
+        if direct:
+            self._remotes[address] = _Path(address, binding, remote)
+        else:
+            self._remotes.pop(address, None)
+        if fresh:
+            for path in tuple(self._paths_of.get(address, ())):
+                self._write_path(path)
+            for key in tuple(self._members_of.get(address, ())):
+                self._write_member(key)
+        return index
+
+    def remove_peer(self, address: int) -> None:
+        """Remove a peer, its key and its paths; frames from and to it go through the slow path."""
+        lib.zt_peer_remove(self._t, self._k, address)
+        self._peers.pop(address, None)
+        self._remotes.pop(address, None)
+        for path in tuple(self._paths_of.get(address, ())):
+            self._forget_path(path)
+        for key in self._members_of.get(address, ()):
+            self._member_index.pop(key, None)
+            self._seen.pop(key, None)
+
+    def peer_index(self, address: int) -> int | None:
+        """Index of an installed peer."""
+        return self._peers.get(address)
+
+    # ---- paths -------------------------------------------------------------------------------------------------
+
+    def install_path(self, address: int, binding: int, remote: Endpoint) -> bool:
+        """A learned direct path: frames that arrive over it need no punt. False when the table is full."""
+        path = _Path(address, binding, remote)
+        if path not in self._paths and len(self._paths) >= self._t.max_paths:
+            self.refused["paths"] += 1
+            return False
+        self._paths.setdefault(path, -1)
+        self._paths_of[address].add(path)
+        return self._write_path(path)
+
+    def remove_path(self, address: int, binding: int, remote: Endpoint) -> None:
+        """Remove one path of a peer."""
+        path = _Path(address, binding, remote)
+        if address in self._peers:
+            lib.zt_path_remove(self._t, self._peers[address], binding, _endpoint(remote))
+        self._forget_path(path)
+
+    def _write_path(self, path: _Path) -> bool:
+        peer = self._peers.get(path.address)
+        if peer is None:
+            return True
+        index = self._put("paths", lib.zt_path_put(self._t, peer, path.binding, _endpoint(path.remote)))
+        if index is None:
+            self._forget_path(path)
+            return False
+        self._paths[path] = index
+        return True
+
+    def _forget_path(self, path: _Path) -> None:
+        self._paths.pop(path, None)
+        self._seen.pop(path, None)
+        _discard(self._paths_of, path.address, path)
+
+    # ---- members -----------------------------------------------------------------------------------------------
+
+    def install_member(self, nwid: int, address: int, receive: bool, send_until: int) -> bool:
+        """Insert or change a membership. False when the table is full.
+
+        `receive`: its frames pass the gate; `send_until`: frames to it need no credential push before this node time.
+        """
+        key = (nwid, address)
+        if key not in self._members and len(self._members) >= self._t.max_members:
+            self.refused["members"] += 1
+            return False
+        self._members[key] = _Member(receive, send_until)
+        self._members_of[address].add(key)
+        return self._write_member(key)
+
+    def remove_member(self, nwid: int, address: int) -> None:
+        """Remove a membership."""
+        if nwid in self._networks and address in self._peers:
+            lib.zt_member_remove(self._t, self._networks[nwid], self._peers[address])
+        self._forget_member((nwid, address))
+
+    def _write_member(self, key: tuple[int, int]) -> bool:
+        network, peer = self._networks.get(key[0]), self._peers.get(key[1])
+        if network is None or peer is None:
+            return True
+        member = self._members[key]
+        flags = lib.ZT_MEMBER_RECEIVE if member.receive else 0
+        index = self._put("members", lib.zt_member_put(self._t, network, peer, flags, member.send_until))
+        if index is None:
+            self._forget_member(key)
+            return False
+        self._member_index[key] = index
+        return True
+
+    def _forget_member(self, key: tuple[int, int]) -> None:
+        self._members.pop(key, None)
+        self._member_index.pop(key, None)
+        self._seen.pop(key, None)
+        _discard(self._members_of, key[1], key)
+
+    # ---- activity ----------------------------------------------------------------------------------------------
+
+    def activity(self) -> Iterator[tuple[int, int, Endpoint, int, int]]:
+        """(address, binding, remote, last receive, last send) of every path whose stamps moved since the last call.
+
+        Node times in ms, 0 = never. `remote` is the very object that was installed. The last send counts for the path
+        frames to that peer take now.
+        """
+        view = ffi.new("struct zt_path_view *")
+        for path, index in list(self._paths.items()):
+            if index < 0 or not lib.zt_path_read(self._t, index, view):
+                continue
+            sent = 0
+            if self._remotes.get(path.address) == path:
+                sent = int(lib.zt_peer_last_send(self._t, self._peers[path.address]))
+            if self._moved(path, (int(view.last_receive), sent)):
+                yield path.address, path.binding, path.remote, int(view.last_receive), sent
+
+    def frame_activity(self) -> Iterator[tuple[int, int, int]]:
+        """(address, nwid, node time in ms of its last accepted frame) of every member that has moved since."""
+        view = ffi.new("struct zt_member_view *")
+        for key, index in list(self._member_index.items()):
+            if lib.zt_member_read(self._t, index, view) and self._moved(key, (int(view.last_frame), 0)):
+                yield key[1], key[0], int(view.last_frame)
+
+    def _moved(self, key: object, stamps: tuple[int, int]) -> bool:
+        if stamps == self._seen.get(key, (0, 0)):
+            return False
+        self._seen[key] = stamps
+        return True
+
+    def _put(self, table: str, index: int) -> int | None:
+        if index >= 0:
+            return index
+        self.refused[table] += 1
+        return None
+
+
+def _discard(index: defaultdict[int, set[_K]], address: int, item: _K) -> None:
+    items = index.get(address)
+    if items is not None:
+        items.discard(item)
+        if not items:
+            del index[address]
+
+
+def _endpoint(remote: Endpoint) -> Any:
+    """``struct zt_endpoint *`` of (ip, port)."""
+    ip, port = remote
+    if len(ip) not in (4, 16):
+        raise ValueError(f"an IP address has 4 or 16 bytes, not {len(ip)}")
+    return ffi.new(
+        "struct zt_endpoint *", {"ip": ip.ljust(16, b"\0"), "port": port, "family": 4 if len(ip) == 4 else 6}
+    )
+
+
+def _check(code: int, fd: int) -> None:
+    if code < 0:
+        raise RegionError(f"tables in descriptor {fd}: {_REASONS.get(-code, os.strerror(-code))}")

@@ -1,0 +1,400 @@
+"""What the worker loops share: attach, pace, sleep and wake, commands, heartbeat, punts, and dying with the parent.
+
+A worker file is one visible loop::
+
+    while w.running:
+        handled = lib.zt_tap_pull(tap, BATCH) + lib.zt_tap_push(tap, BATCH)
+        w.flush_punts()
+        w.pace(handled)
+
+`pace` goes on at once while there is work. Without work it sleeps: flag up, fence, one more look at the rings, and only
+then epoll over the worker's descriptors (TAPs or sockets), its bell and its command socket. Descriptors whose stage
+waits for a slot are left out until the bell says that there is one, so epoll never spins.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Final
+
+from ztpipe import log
+from ztpipe.config import WorkerConfig
+from ztpipe.ipc import Command, CommandReader, Downlink, MessageKind, PassedFds, Uplink
+from ztpipe.kernel._kernel import ffi, lib
+from ztpipe.shm.bells import Bells
+from ztpipe.shm.counters import INDEX, Counters
+from ztpipe.shm.rings import RingRegion, RingSet
+from ztpipe.shm.tables import Tables
+
+__all__ = ["BATCH", "Boot", "End", "Source", "Worker", "launch"]
+
+#: Records per call of a stage.
+BATCH: Final = 16
+#: Turns with work after which descriptors other than the data's are looked at.
+_TURNS_PER_LOOK: Final = 32
+_HEARTBEAT_S: Final = 1.0
+#: A stage that holds input and cannot hand it on to a descriptor (send buffer full) tries again after this.
+_RETRY_S: Final = 0.001
+_TURNS, _SLEEPS, _BELLS = INDEX["turns"], INDEX["sleeps"], INDEX["bells"]
+_OVERFLOW: Final = INDEX["drop_punt_overflow"]
+_READ: Final = select.EPOLLIN
+_BROKEN: Final = select.EPOLLERR | select.EPOLLHUP
+
+
+@dataclass(frozen=True)
+class End:
+    """One end of a ring: its region, and the bell of the worker at the other end."""
+
+    ring_fd: int
+    other: int  # worker id
+    other_bell_fd: int
+
+
+@dataclass(frozen=True)
+class Boot:
+    """All a worker process is started with; descriptors are numbers that `PassedFds` keeps valid."""
+
+    name: str
+    id: int
+    generation: int
+    parent: int  # pid of control
+    config: WorkerConfig
+    offload: int  # ZT_OFFLOAD_*
+    spin_us: int
+    uplink: str
+    workers: tuple[str, ...]  # all names, by id
+    tables_fd: int
+    keys_fd: int | None
+    counters_fd: int
+    bells_fd: int
+    bell_fd: int
+    commands_fd: int
+    inputs: Mapping[str, Sequence[End]] = field(default_factory=dict)  # by role of the worker at the other end
+    outputs: Mapping[str, Sequence[End]] = field(default_factory=dict)
+
+    def passed(self) -> PassedFds:
+        """Every descriptor named in here."""
+        fds = [self.tables_fd, self.counters_fd, self.bells_fd, self.bell_fd, self.commands_fd]
+        fds += [] if self.keys_fd is None else [self.keys_fd]
+        for ends in (*self.inputs.values(), *self.outputs.values()):
+            fds += [fd for end in ends for fd in (end.ring_fd, end.other_bell_fd)]
+        return PassedFds(fds)
+
+
+class Source:
+    """The descriptors that one stage pulls from and pushes to, by network or binding, with their interest in epoll."""
+
+    def __init__(
+        self, epoll: select.epoll, out: RingSet, add: Callable[..., int], remove: Callable[[int], int]
+    ) -> None:
+        self._epoll = epoll
+        self._out = out
+        self._add = add
+        self._remove = remove
+        self._fds: dict[int, list[int]] = {}
+        self._armed = True
+
+    def add(self, key: int, fd: int, *arguments: int) -> int:
+        """Take over `fd`. Returns 0 or an errno, with `fd` closed."""
+        os.set_blocking(fd, False)
+        code = -int(self._add(fd, key, *arguments))
+        if code:
+            os.close(fd)
+            return code
+        self._fds.setdefault(key, []).append(fd)
+        self._epoll.register(fd, _READ if self._armed else 0)
+        return 0
+
+    def remove(self, key: int) -> int:
+        """Close the descriptors of a network or binding. Returns 0 or ENOENT."""
+        if key not in self._fds:
+            return errno.ENOENT
+        code = -int(self._remove(key))
+        for fd in self._fds.pop(key):
+            _unregister(self._epoll, fd)
+            os.close(fd)
+        return code
+
+    def arm(self) -> None:
+        """Listen to the descriptors, or not while the stage behind them has no slot to read into."""
+        armed = not lib.zt_rings_blocked(self._out.pointer)
+        if armed != self._armed:
+            self._armed = armed
+            for fd in self._all():
+                self._modify(fd, _READ if armed else 0)
+
+    def rest(self, fd: int) -> None:
+        """Leave out a descriptor in error (its device is gone) until `revive`: epoll would report it without end."""
+        if fd in self._all():
+            _unregister(self._epoll, fd)
+
+    def revive(self) -> None:
+        """Listen again to what rests."""
+        for fd in self._all():
+            with contextlib.suppress(FileExistsError):
+                self._epoll.register(fd, _READ if self._armed else 0)
+
+    def close(self) -> None:
+        """Remove everything."""
+        for key in list(self._fds):
+            self.remove(key)
+
+    def _all(self) -> list[int]:
+        return [fd for fds in self._fds.values() for fd in fds]
+
+    def _modify(self, fd: int, events: int) -> None:
+        with contextlib.suppress(FileNotFoundError):  # rests
+            self._epoll.modify(fd, events)
+
+
+class Worker:
+    """A worker process from its first to its last turn; use as a context manager."""
+
+    def __init__(self, boot: Boot) -> None:
+        self.boot = boot
+        self.running = True
+        self.log = log.get()
+        self._tables = Tables.attach(boot.tables_fd, boot.keys_fd, writable=boot.keys_fd is not None)
+        self._counters = Counters.attach(boot.counters_fd, boot.workers)
+        self._bells = Bells.attach(boot.bells_fd)
+        self._count: Any = self._counters.block(boot.id)
+        self._bell = self._bells.flag(boot.id)
+        self._commands = CommandReader(boot.commands_fd)
+        self._uplink = Uplink(boot.uplink, boot.name, boot.generation)
+        self._epoll = select.epoll()
+        self._epoll.register(boot.bell_fd, _READ)
+        self._epoll.register(self._commands.fileno(), _READ)
+        self._sources: dict[str, Source] = {}
+        self._rings: list[RingRegion] = []
+        self._sets: list[RingSet] = []
+        self._freed: list[Callable[[], None]] = []
+        self._stages: Any = ffi.new("struct zt_stage[]", 8)
+        self._stage_count = 0
+        self._busy = 0
+        self._retry = False
+        self._next_beat = 0.0
+        self._last_command = 0
+        #: ``struct zt_context *`` for the stages.
+        self.context: Any = lib.zt_context_new(
+            self._tables.pointer, self._tables.keys_pointer, self._count, self._bell, boot.offload
+        )
+        if not self.context:
+            raise MemoryError
+        self._punts: Any = self.context.punts
+        lib.zt_bell_awake(self._bell)
+
+    # ---- wiring ------------------------------------------------------------------------------------------------
+
+    def inputs(self, role: str) -> RingSet:
+        """The rings that workers of `role` fill for us."""
+        return self._ring_set(self.boot.inputs[role])
+
+    def outputs(self, role: str) -> RingSet:
+        """The rings that we fill for workers of `role`."""
+        return self._ring_set(self.boot.outputs[role])
+
+    def private(self, name: str) -> tuple[RingSet, RingSet]:
+        """Both ends (output, input) of a ring between two stages of this process; no bell."""
+        ring = RingRegion.create(name, self.boot.config.ring_slots, self.boot.id, self.boot.id, private=True)
+        self._rings.append(ring)
+        ends = RingSet(), RingSet()
+        for end in ends:
+            end.add(ring)
+            self._sets.append(end)
+        return ends
+
+    def stage(self, new: Callable[..., Any], free: Callable[[Any], None], *sets: RingSet) -> Any:
+        """Make a stage over `sets`, to be freed at the end."""
+        made = new(self.context, *[s.pointer for s in sets])
+        if not made:
+            raise MemoryError(f"{self.boot.name}: no stage")
+        self._freed.append(lambda: free(made))
+        return made
+
+    def watch(self, inputs: RingSet, outputs: RingSet | None = None) -> None:
+        """Before sleeping, look at `inputs`, unless what takes from them waits for a slot of `outputs`."""
+        stage = self._stages[self._stage_count]
+        setattr(stage, "in", inputs.pointer)
+        stage.out = outputs.pointer if outputs is not None else ffi.NULL
+        self._stage_count += 1
+
+    def taps(self, tap: Any, out: RingSet) -> None:
+        """Let commands add and remove TAP queues of the stage `tap`, which fills `out`."""
+        add, remove = lib.zt_tap_add, lib.zt_tap_remove
+        self._sources["tap"] = Source(
+            self._epoll, out, lambda fd, network: add(tap, fd, network), lambda network: remove(tap, network)
+        )
+
+    def sockets(self, udp: Any, out: RingSet) -> None:
+        """Let commands add and remove UDP sockets of the stage `udp`, which fills `out`."""
+        add, remove = lib.zt_udp_add, lib.zt_udp_remove
+        self._sources["udp"] = Source(
+            self._epoll,
+            out,
+            lambda fd, binding, family: add(udp, fd, binding, family),
+            lambda binding: remove(udp, binding),
+        )
+
+    def _ring_set(self, ends: Sequence[End]) -> RingSet:
+        rings = RingSet()
+        for end in ends:
+            ring = RingRegion.attach(end.ring_fd)
+            self._rings.append(ring)
+            rings.add(ring, self._bells.flag(end.other), end.other_bell_fd)
+        self._sets.append(rings)
+        return rings
+
+    # ---- the loop ----------------------------------------------------------------------------------------------
+
+    def flush_punts(self) -> None:
+        """Send what the stages punted in this turn to control, as one message."""
+        punts = self._punts
+        if punts.count:
+            blob = ffi.buffer(punts.data, punts.used)[:]
+            if not self._uplink.send(MessageKind.PUNTS, punts.count, blob):
+                self._count[_OVERFLOW] += punts.count
+            punts.count = punts.used = 0
+
+    def pace(self, handled: int) -> None:
+        """End a turn that handled so many records: go on, or sleep when there were none."""
+        self._count[_TURNS] += 1
+        if not handled:
+            self._sleep()
+            return
+        self._retry = False
+        self._busy += 1
+        if self._busy >= _TURNS_PER_LOOK:
+            self._poll(0)
+
+    def _sleep(self) -> None:
+        """The sleep protocol. Also returns, without sleeping, when a ring has got something meanwhile."""
+        if self.boot.spin_us and not self._retry:
+            self._retry = lib.zt_rings_spin(self._stages, self._stage_count, self.boot.spin_us) > 0
+            if self._retry:
+                return
+        lib.zt_bell_prepare(self._bell)
+        pending = lib.zt_rings_pending(self._stages, self._stage_count)
+        if pending and not self._retry:
+            lib.zt_bell_awake(self._bell)
+            self._retry = True  # if the next turn cannot handle it either, a descriptor does not take it
+            return
+        for source in self._sources.values():
+            source.arm()
+        self._retry = bool(pending)
+        self._count[_SLEEPS] += 1
+        self._poll(_RETRY_S if pending else max(0.0, self._next_beat - time.monotonic()))
+        lib.zt_bell_awake(self._bell)
+
+    def _poll(self, timeout: float) -> None:
+        self._busy = 0
+        for fd, events in self._epoll.poll(timeout):
+            if fd == self.boot.bell_fd:
+                os.eventfd_read(fd)
+                self._count[_BELLS] += 1
+            elif fd == self._commands.fileno():
+                self._obey()
+            elif events & _BROKEN:
+                for source in self._sources.values():
+                    source.rest(fd)
+        if time.monotonic() >= self._next_beat:
+            self._beat()
+
+    def _beat(self) -> None:
+        self._next_beat = time.monotonic() + _HEARTBEAT_S
+        self._uplink.send(MessageKind.HEARTBEAT, self._last_command)
+        for source in self._sources.values():
+            source.revive()
+        if os.getppid() != self.boot.parent:
+            self.running = False
+
+    # ---- commands ----------------------------------------------------------------------------------------------
+
+    def _obey(self) -> None:
+        for order in self._commands.receive():
+            code = self._carry_out(order)
+            self._last_command = order.sequence
+            self._uplink.send(MessageKind.DONE, order.sequence, code)
+        if self._commands.closed:
+            self.running = False
+
+    def _carry_out(self, order: Downlink) -> int:
+        """Returns 0 or an errno."""
+        try:
+            match order:
+                case Downlink(command=Command.ADD_TAP, arguments=(network,), fds=(fd,)):
+                    return self._sources["tap"].add(network, fd)
+                case Downlink(command=Command.REMOVE_TAP, arguments=(network,)):
+                    return self._sources["tap"].remove(network)
+                case Downlink(command=Command.ADD_BINDING, arguments=(binding, family), fds=(fd,)):
+                    return self._sources["udp"].add(binding, fd, family)
+                case Downlink(command=Command.REMOVE_BINDING, arguments=(binding,)):
+                    return self._sources["udp"].remove(binding)
+                case Downlink(command=Command.PING):
+                    return 0
+                case Downlink(command=Command.STOP):
+                    self.running = False
+                    return 0
+        except KeyError:
+            pass  # not for a worker of this role
+        except OSError as error:
+            return error.errno or errno.EIO
+        for fd in order.fds:
+            os.close(fd)
+        return errno.EINVAL
+
+    def stop(self, *_: object) -> None:
+        """End after this turn; safe in a signal handler."""
+        self.running = False
+        os.eventfd_write(self.boot.bell_fd, 1)
+
+    # ---- start and end -----------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Worker:
+        signal.signal(signal.SIGTERM, self.stop)
+        self._uplink.send(MessageKind.READY, os.getpid())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self._uplink.send(MessageKind.EVENT, "crash", {"error": repr(error)})
+        for source in self._sources.values():
+            source.close()
+        for free in reversed(self._freed):
+            free()
+        lib.zt_context_free(self.context)
+        self._epoll.close()
+        self._commands.close()
+        self._uplink.close()
+
+
+def _unregister(epoll: select.epoll, fd: int) -> None:
+    with contextlib.suppress(FileNotFoundError):  # rests
+        epoll.unregister(fd)
+
+
+def launch(loop: Callable[[Worker], None], boot: Boot, passed: PassedFds) -> None:
+    """First function of a worker process: set the process up, attach, run `loop` until it is told to stop."""
+    assert passed.fds
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C goes to the whole group; control decides
+    log.configure(boot.config.log_level, boot.config.log_format, worker=boot.name)
+    if lib.zt_process_setup(boot.parent, f"zt {boot.name}".encode()) != 0:
+        raise SystemExit("control is gone")
+    if boot.config.sched == "batch":
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    if boot.config.cpu is not None:
+        try:
+            os.sched_setaffinity(0, {boot.config.cpu})
+        except OSError as problem:
+            log.get().warning("not pinned", cpu=boot.config.cpu, reason=problem.strerror)
+    with Worker(boot) as worker:
+        loop(worker)
