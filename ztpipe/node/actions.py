@@ -1,6 +1,6 @@
 """What a `Node` wants done. Every input method appends to one list; `Node.take_actions()` hands it over, in order.
 
-Actions are data: nothing here knows sockets, tables or Linux. `control` turns them into datagrams, table entries, files.
+Actions are data: nothing here knows sockets, tables or Linux. `control` makes datagrams, entries, files of them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ StateKind = Literal["planet", "moon", "network", "peer"]
 
 @dataclass(frozen=True, slots=True)
 class SendDatagram:
-    """Send one UDP datagram. `binding` None: once from every binding of the remote's family. `ttl` 0: leave it alone."""
+    """Send one UDP datagram. `binding` None: once from every binding of the remote's family. `ttl` 0: the default."""
 
     binding: int | None
     remote: InetAddress
@@ -45,8 +45,8 @@ class WriteFrame:
 class InstallPeer:
     """Upsert: session keys of a peer and where frames for it are sent now.
 
-    `direct` False: (`binding`, `remote`) is the path of a root that relays. `suite` is what we send: 1 or 3. `mtu` is the
-    largest UDP payload on that path.
+    `direct` False: (`binding`, `remote`) is the path of a root that relays. `suite` is what we send: 1 or 3. `mtu`: largest
+    UDP payload on that path.
     """
 
     address: int
@@ -107,7 +107,7 @@ class RemoveNetwork:
 
 @dataclass(frozen=True, slots=True)
 class InstallMember:
-    """Upsert a membership. `receive`: it passes the gate. `send_until`: frames to it need no credentials before (ms)."""
+    """Upsert a membership. `receive`: it passes the gate. `send_until`: until then (ms) frames need no credentials."""
 
     nwid: int
     address: int
@@ -125,7 +125,7 @@ class RemoveMember:
 
 @dataclass(frozen=True, slots=True)
 class ConfigureNetwork:
-    """Host side: TAP up, addresses, routes, DNS. Sent on join (`config` None), on each applied config and status change."""
+    """Host side: TAP up, addresses, routes, DNS. On join (`config` None), each applied config, each status change."""
 
     nwid: int
     config: NetworkConfig | None

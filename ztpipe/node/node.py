@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from ztpipe.node.actions import SaveState
 from ztpipe.node.settings import Binding, NodeSettings
+from ztpipe.node.topology import Topology
+from ztpipe.node.views import moon_statuses, node_status, peer_statuses
+from ztpipe.node.vl1 import Vl1Engine
 
 if TYPE_CHECKING:
     from ztpipe.node.actions import Action
-    from ztpipe.node.seam import Vl2Factory
-    from ztpipe.node.status import (
-        MoonStatus,
-        NetworkStatusRecord,
-        NodeStatus,
-        PeerStatus,
-    )
+    from ztpipe.node.seam import Vl2, Vl2Factory
+    from ztpipe.node.status import MoonStatus, NetworkStatusRecord, NodeStatus, PeerStatus
     from ztpipe.wire.address import MulticastGroup
     from ztpipe.wire.identity import Identity
     from ztpipe.wire.inetaddress import InetAddress
     from ztpipe.wire.protocol import ErrorCode, Verb
     from ztpipe.wire.world import World
+
+QUEUE_TICK_MS: Final = 500
+HOUSEKEEPING_MS: Final = 30_000
 
 
 class Node:
@@ -42,79 +44,184 @@ class Node:
 
         `vl2` makes the network layer (default: `ztpipe.node.vl2.Vl2Engine`).
         """
-        raise NotImplementedError
+        topology = Topology(identity, planet, moons)
+        self._vl1 = Vl1Engine(identity, random, settings or NodeSettings(), topology, peers or {})
+        self._networks = dict(networks or {})
+        self._vl2 = (vl2 or _default_vl2)(self._vl1, self._networks)
+        self._vl1.vl2 = self._vl2
+        self._next_queue = 0
+        self._next_ping = 0
+        self._next_housekeeping = 0
 
-    # -- life -----------------------------------------------------------------------------------------------------------
+    # -- life -----------------------------------------------------------------------------------------------------
 
     def start(self, now: int) -> None:
         """Join `networks`, contact the roots."""
+        self._vl1.add_roots(now)
+        for nwid in self._networks:
+            self._vl2.join(now, nwid)
+        self._next_queue = self._next_ping = now
+        self._next_housekeeping = now + HOUSEKEEPING_MS
+        self.tick(now)
 
     def stop(self, now: int) -> None:
         """Save every peer. No packet is sent (vl1-behaviour §1.6)."""
+        for peer in self._vl1.all_peers():
+            self._vl1.save_peer(peer)
 
     def tick(self, now: int) -> None:
         """Do what is due. Call at `next_deadline()` or earlier."""
+        if now >= self._next_queue:
+            self._next_queue = now + QUEUE_TICK_MS
+            self._queue_tick(now)
+        if now >= self._next_ping:
+            self._next_ping = now + self._vl1.pings.interval()
+            self._vl1.pings.run(now)
+            self._vl2.tick(now)
+            self._vl1.fastpath.refresh_all(now)
+        if now >= self._next_housekeeping:
+            self._next_housekeeping = now + HOUSEKEEPING_MS
+            self._housekeeping(now)
+        self._settle(now)
+
+    def _queue_tick(self, now: int) -> None:
+        vl1 = self._vl1
+        vl1.whois_desk.tick(now)
+        vl1.switch.tick(now)
+        vl1.inbound.tick(now)
+        vl1.pings.probe_suspects(now)
+        vl1.fastpath.relay_changed(now)
+
+    def _housekeeping(self, now: int) -> None:
+        vl1 = self._vl1
+        vl1.forget_dead_peers(now)
+        vl1.paths.housekeeping(now)
+        vl1.surface.expire(now)
+        vl1.replies.expire(now)
+        vl1.relay.housekeeping(now)
+        vl1.rendezvous.housekeeping(now)
+        self._vl2.housekeeping(now)
 
     def next_deadline(self) -> int:
         """Node time in ms at which `tick` wants to be called at the latest."""
-        raise NotImplementedError
+        return min(self._next_queue, self._next_ping, self._next_housekeeping)
 
     def take_actions(self) -> list[Action]:
         """Everything to be done since the last call, in order."""
-        raise NotImplementedError
+        return self._vl1.take_actions()
 
-    # -- surroundings ---------------------------------------------------------------------------------------------------
+    def _settle(self, now: int) -> None:
+        """Last step of every event: whatever became possible by it (a peer became known, credentials came)."""
+        if self._vl1.inbound.fresh or self._vl1.inbound.retry_wanted:
+            self._vl1.inbound.settle(now)
 
-    def set_settings(self, now: int, settings: NodeSettings) -> None: ...
-    def set_bindings(self, now: int, bindings: Sequence[Binding]) -> None: ...
+    # -- surroundings ---------------------------------------------------------------------------------------------
+
+    def set_settings(self, now: int, settings: NodeSettings) -> None:
+        """Replace the settings; peers are installed anew if that changes their suite or MTU."""
+        self._vl1.set_settings(settings)
+        self._vl1.fastpath.refresh_all(now)
+
+    def set_bindings(self, now: int, bindings: Sequence[Binding]) -> None:
+        """The UDP sockets that exist now. IDs of sockets that stay must stay."""
+        self._vl1.set_bindings(now, bindings)
+
     def set_external_addresses(self, now: int, addresses: Sequence[InetAddress]) -> None:
         """Addresses that a port mapper (UPnP, NAT-PMP) got for us; advertised first (vl1-behaviour §2.9)."""
+        self._vl1.external_addresses = tuple(addresses)
 
-    # -- traffic --------------------------------------------------------------------------------------------------------
+    # -- traffic --------------------------------------------------------------------------------------------------
 
     def datagram_received(self, now: int, binding: int, remote: InetAddress, data: bytes) -> None:
         """One UDP datagram, as it came."""
+        self._vl1.inbound.datagram(now, binding, remote, data)
+        self._settle(now)
 
     def packet_received(self, now: int, binding: int, remote: InetAddress, packet: bytes) -> None:
         """A whole packet, already reassembled, still sealed."""
+        self._vl1.inbound.packet(now, binding, remote, packet)
+        self._settle(now)
 
-    def frame_received(self, now: int, nwid: int, destination: int, source: int, ethertype: int, payload: bytes) -> None:
+    def frame_received(
+        self, now: int, nwid: int, destination: int, source: int, ethertype: int, payload: bytes
+    ) -> None:
         """A frame read from a TAP that the data plane could not send by itself. MACs as integers."""
+        self._vl2.frame_received(now, nwid, destination, source, ethertype, payload)
+        self._settle(now)
 
     def path_activity(
         self, now: int, address: int, binding: int, remote: InetAddress, last_receive: int, last_send: int
     ) -> None:
         """Traffic that the data plane carried over a path (0 = none); call before `tick`."""
+        self._vl1.activity.path(now, address, binding, remote, last_receive, last_send)
 
     def peer_activity(self, now: int, address: int, nwid: int, last_frame: int) -> None:
         """The data plane accepted a frame of this peer at `last_frame`."""
+        if self._vl1.activity.peer(now, address, last_frame):
+            self._vl2.peer_activity(now, address, nwid, last_frame)
 
     def unknown_path(self, now: int, address: int, binding: int, remote: InetAddress) -> None:
         """The data plane got an authentic, direct frame of this peer from a path that is not installed."""
+        self._vl1.activity.unknown_path(now, address, binding, remote)
 
-    # -- networks, moons, controller --------------------------------------------------------------------------------------
+    # -- networks, moons, controller ------------------------------------------------------------------------------
 
-    def join(self, now: int, nwid: int) -> None: ...
-    def leave(self, now: int, nwid: int) -> None: ...
-    def orbit(self, now: int, moon_id: int, seed: int) -> None: ...
-    def deorbit(self, now: int, moon_id: int) -> None: ...
-    def set_multicast_groups(self, now: int, nwid: int, groups: set[MulticastGroup]) -> None: ...
-    def network_config_from_controller(self, now: int, nwid: int, dictionary: bytes) -> None: ...
-    def controller_error(self, now: int, nwid: int, code: ErrorCode) -> None: ...
-    def send_verb(
-        self, now: int, destination: int, verb: Verb, payload: bytes, *, compress: bool = False
-    ) -> None: ...
+    def join(self, now: int, nwid: int) -> None:
+        self._vl2.join(now, nwid)
+        self._settle(now)
 
-    # -- what it knows ----------------------------------------------------------------------------------------------------
+    def leave(self, now: int, nwid: int) -> None:
+        self._vl2.leave(now, nwid)
+        self._settle(now)
+
+    def orbit(self, now: int, moon_id: int, seed: int) -> None:
+        """Fetch a moon from `seed` (vl1-behaviour §3.4); nothing happens if we hold it, or if `seed` is 0."""
+        if self._vl1.topology.orbit(moon_id, seed):
+            self._next_ping = now
+            self.tick(now)
+
+    def deorbit(self, now: int, moon_id: int) -> None:
+        """Forget a moon, held or wanted."""
+        if self._vl1.topology.deorbit(moon_id):
+            self._vl1.emit(SaveState("moon", moon_id, None))
+
+    def set_multicast_groups(self, now: int, nwid: int, groups: set[MulticastGroup]) -> None:
+        self._vl2.set_multicast_groups(now, nwid, groups)
+        self._settle(now)
+
+    def network_config_from_controller(self, now: int, nwid: int, dictionary: bytes) -> None:
+        """Our own controller's answer to our own request."""
+        self._vl2.config_from_controller(now, nwid, dictionary)
+        self._settle(now)
+
+    def controller_error(self, now: int, nwid: int, code: ErrorCode) -> None:
+        """Our own controller's refusal of our own request."""
+        self._vl2.controller_error(now, nwid, code)
+        self._settle(now)
+
+    def send_verb(self, now: int, destination: int, verb: Verb, payload: bytes, *, compress: bool = False) -> None:
+        """Send anything to anybody; for the controller, and for user messages."""
+        self._vl1.send(now, destination, verb, payload, compress=compress)
+        self._settle(now)
+
+    # -- what it knows --------------------------------------------------------------------------------------------
 
     def status(self, now: int) -> NodeStatus:
-        raise NotImplementedError
+        return node_status(self._vl1, now)
 
     def moons(self) -> list[MoonStatus]:
-        raise NotImplementedError
+        """Moons held, and those being fetched."""
+        return moon_statuses(self._vl1)
 
     def peers(self, now: int) -> list[PeerStatus]:
-        raise NotImplementedError
+        """All peers in memory, roots included, by ascending address."""
+        return peer_statuses(self._vl1, now)
 
     def network_statuses(self) -> list[NetworkStatusRecord]:
-        raise NotImplementedError
+        return self._vl2.statuses()
+
+
+def _default_vl2(vl1: Vl1Engine, networks: Mapping[int, bytes]) -> Vl2:
+    from ztpipe.node.vl2 import Vl2Engine
+
+    return Vl2Engine(vl1, networks)

@@ -26,6 +26,7 @@ PathKey = tuple[int, "InetAddress"]
 class Path:
     """Where datagrams go. Times: node ms; `last_in` counts every datagram, authentic or not.
 
+    owner: the peer that learned it last: whom a probe is addressed to. refs: how many peers have it.
     waiting_since: our first datagram that nothing has come back for yet (meaningful if later than `last_in`).
     doubted: several probes in a row went unanswered; used only if there is nothing better (our addition).
     """
@@ -39,6 +40,7 @@ class Path:
         "last_probe",
         "last_trusted",
         "latency",
+        "owner",
         "probes",
         "refs",
         "remote",
@@ -56,6 +58,7 @@ class Path:
         self.latency = UNKNOWN_LATENCY
         self.echo_gate = IntervalGate(ECHO_GATE_MS)
         self.refs = 0
+        self.owner = 0
         self.waiting_since = NEVER
         self.last_probe = NEVER
         self.probes = 0
@@ -119,7 +122,7 @@ class PeerPath:
 
 
 class PathTable:
-    """All paths by (binding, remote). Entries are made for authentic packets and for what we send, never for garbage."""
+    """All paths by (binding, remote). Entries are made for authentic packets and for what we send, not for garbage."""
 
     __slots__ = ("_paths", "capacity")
 
@@ -131,7 +134,7 @@ class PathTable:
         return self._paths.get((binding, remote))
 
     def get(self, binding: int, remote: InetAddress) -> Path:
-        """The path, made if need be. When the table is full the oldest unused of a few gives way, else it is not kept."""
+        """The path, made if need be. In a full table the oldest unused of a few gives way, else it is not kept."""
         key = (binding, remote)
         path = self._paths.get(key)
         if path is None:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from ztpipe.wire.inetaddress import InetAddress
 
 ALIVE_MS: Final = 500_000
+UNHEARD_MS: Final = 60_000
+"""How long a peer that never spoke is kept: long enough to try again, short enough that lookups do not pile up."""
 MAX_PATHS: Final = 64
 
 WHOIS_GATE_MS: Final = 100
@@ -27,7 +29,7 @@ HINT_GATE_MS: Final = 30_000
 class Peer:
     """State of one peer. All times are node ms; `NEVER` if it did not happen.
 
-    protocol_version: 0 before a HELLO or OK(HELLO) told us. installed, installed_paths: what the data plane was last told.
+    protocol_version: 0 before a HELLO or OK(HELLO) told us. installed, installed_paths: what the data plane was told.
     """
 
     __slots__ = (
@@ -71,7 +73,7 @@ class Peer:
         self.installed: InstallPeer | None = None
         self.installed_paths: set[PathKey] = set()
 
-    # -- predicates (vl1-behaviour §2.1) ----------------------------------------------------------------------------------
+    # -- predicates (vl1-behaviour §2.1) --------------------------------------------------------------------------
 
     def spoken(self) -> bool:
         """Something authentic came from it since we know it."""
@@ -90,7 +92,7 @@ class Peer:
         """ECHO probes need protocol 5, and version 1.1.0 answered them wrongly (vl1-behaviour §2.3)."""
         return self.protocol_version >= 5 and self.version != (1, 1, 0)
 
-    # -- paths ------------------------------------------------------------------------------------------------------------
+    # -- paths ----------------------------------------------------------------------------------------------------
 
     def path(self, binding: int, remote: InetAddress) -> PeerPath | None:
         for entry in self.paths:
@@ -131,9 +133,10 @@ class Peer:
         return min(measured, default=-1)
 
     def learn(self, now: int, path: Path, priority: int = 1) -> PeerPath:
-        """Make `path` one of ours, in place of a dead path to the same IP on the same socket, or of the stalest of 64."""
+        """Make `path` one of ours, in place of a dead one to the same IP on the same socket, or of the stalest of 64."""
         entry = PeerPath(path, now, priority)
         path.refs += 1
+        path.owner = self.address
         slot = self._slot_for(now, path)
         if slot is None:
             self.paths.append(entry)

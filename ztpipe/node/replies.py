@@ -1,7 +1,7 @@
 """Which packets of ours may still be answered by OK (vl1-behaviour §4.6).
 
-Only packets that can be answered are registered, with their whole wire ID and a time limit; so no load of frames pushes a
-pending HELLO out of the table, as it does in the reference.
+Only packets that can be answered are registered, with their whole wire ID and a time limit; so no load of frames pushes
+a pending HELLO out of the table, as it does in the reference.
 """
 
 from __future__ import annotations

@@ -62,8 +62,8 @@ class Outcome(Enum):
     """What a handler did with a packet.
 
     HANDLED: receipt is recorded. TRUSTED: also establishes trust with the peer (vl1-behaviour §2.1). DEFER: keep it and
-    present it again every 500 ms for 5 s and on `retry_deferred`. DROP: the handler emitted a `Drop`; nothing is recorded.
-    Raising `WireError` is a drop with the error's reason.
+    present it again every 500 ms for 5 s and on `retry_deferred`. DROP: the handler emitted a `Drop`; nothing is
+    recorded. Raising `WireError` is a drop with the error's reason.
     """
 
     HANDLED = "handled"
@@ -192,7 +192,9 @@ class NullVl2:
     def managed_prefixes(self) -> list[InetAddress]:
         return []
 
-    def frame_received(self, now: int, nwid: int, destination: int, source: int, ethertype: int, payload: bytes) -> None:
+    def frame_received(
+        self, now: int, nwid: int, destination: int, source: int, ethertype: int, payload: bytes
+    ) -> None:
         pass
 
     def join(self, now: int, nwid: int) -> None:

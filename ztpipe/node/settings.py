@@ -1,4 +1,4 @@
-"""What a `Node` is told about its surroundings: settings that may change while it runs, and the UDP sockets it may use."""
+"""What a `Node` is told about its surroundings: settings that may change while it runs, and its UDP sockets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Binding(NamedTuple):
-    """One bound UDP socket. `id` names it in actions and in shared tables; `local` is the address and port it is bound to."""
+    """One bound UDP socket. `id` names it in actions and shared tables; `local` is what it is bound to."""
 
     id: int
     local: InetAddress
@@ -20,7 +20,7 @@ class Binding(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PhysicalNetwork:
-    """One entry of ``physical`` in local.conf (vl1-behaviour §6.7). `network.port` is the prefix length; `mtu` 0 = default."""
+    """One entry of ``physical`` in local.conf (vl1-behaviour §6.7). `network.port`: prefix length; `mtu` 0: default."""
 
     network: InetAddress
     blacklist: bool = False
@@ -43,7 +43,7 @@ class NodeSettings:
     max_suite: the strongest suite we send; 1 keeps us on Salsa20/12 even towards peers that announce 12.
     identity_gate_ms: one unknown identity per source prefix in this time (vl1-behaviour §2.6 gate 1).
     platform: the ``o`` key of configuration requests.
-    controller: a network controller runs beside this node; without one, configuration requests are answered "unsupported".
+    controller: a network controller runs beside this node; without one, config requests are answered "unsupported".
     """
 
     protocol_version: int = 12

@@ -88,7 +88,7 @@ class NodeStatus:
 
 @dataclass(frozen=True, slots=True)
 class NetworkStatusRecord:
-    """One joined network as the node sees it; what the host did with it (device name, local permissions) is added by control."""
+    """One joined network as the node sees it; what the host did with it (device name, permissions) control adds."""
 
     nwid: int
     mac: int
