@@ -1,4 +1,4 @@
-"""The Python rules evaluator against the worked examples of vl2 §4.9, and its tables of hard and soft answers (§4.4, §4.5)."""
+"""The Python rules evaluator: worked examples of vl2 §4.9, tables of hard and soft answers (§4.4, §4.5)."""
 
 from __future__ import annotations
 
@@ -55,13 +55,14 @@ def verdict(text: str, *args: Any, **kwargs: Any) -> Verdict:
     return rules(text).evaluate(situation(*args, **kwargs)).verdict
 
 
-# --- worked examples ---------------------------------------------------------------------------------------------------------
+# --- worked examples ----------------------------------------------------------------------------------------
 
 DEFAULT_RULES = "a5020800 a5020806 a50286dd 0000 0100"
 
 
 @pytest.mark.parametrize(
-    ("ethertype", "expected"), [(ARP, Verdict.ACCEPT), (IPV4, Verdict.ACCEPT), (IPV6, Verdict.ACCEPT), (LLDP, Verdict.DROP)]
+    ("ethertype", "expected"),
+    [(ARP, Verdict.ACCEPT), (IPV4, Verdict.ACCEPT), (IPV6, Verdict.ACCEPT), (LLDP, Verdict.DROP)],
 )
 def test_usual_default_rules(ethertype: int, expected: Verdict) -> None:
     assert verdict(DEFAULT_RULES, ethertype=ethertype) is expected
@@ -132,9 +133,12 @@ def test_little_endian_integer_range() -> None:
     assert verdict(text, bytes.fromhex("4412")) is Verdict.NO_MATCH
 
 
-# --- the adhoc rules (vl2 §1.5) ------------------------------------------------------------------------------------------------
+# --- the adhoc rules (vl2 §1.5) -----------------------------------------------------------------------------
 
-ADHOC = "a50286dd 0000 24013a 0100 240111 640106 28041f901f91 0100 a9080000000000000002 0100 29080000000000000002 2908 0000000000000010 0100 0000"
+ADHOC = (
+    "a50286dd 0000 24013a 0100 240111 640106 28041f901f91 0100 "
+    "a9080000000000000002 0100 29080000000000000002 29080000000000000010 0100 0000"
+)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +157,7 @@ def test_adhoc_rules_drop_only_what_opens_other_connections(data: bytes, etherty
     assert verdict(ADHOC, data, ethertype) is expected
 
 
-# --- hard answers --------------------------------------------------------------------------------------------------------------
+# --- hard answers -------------------------------------------------------------------------------------------
 
 
 def test_not_has_no_effect_on_hard_answers() -> None:
@@ -196,7 +200,14 @@ def test_ipv6_rule_address_with_bits_below_its_prefix_never_matches() -> None:
 
 @pytest.mark.parametrize(
     ("rule", "expected"),
-    [("0a00000108", True), ("0b00000108", False), ("0a00000120", True), ("0a00000220", False), ("0b00000100", True), ("0a00000121", False)],
+    [
+        ("0a00000108", True),
+        ("0b00000108", False),
+        ("0a00000120", True),
+        ("0a00000220", False),
+        ("0b00000100", True),
+        ("0a00000121", False),
+    ],
 )
 def test_ipv4_prefixes(rule: str, expected: bool) -> None:
     assert (verdict("1f05" + rule + "0100", ipv4(17)) is Verdict.ACCEPT) is expected
@@ -258,10 +269,12 @@ def test_big_endian_integer_is_at_the_end_of_an_eight_byte_window() -> None:
     text = "3313 0000000000001234 0000000000001234 0000 0f 0100"
     assert verdict(text, bytes(6) + b"\x12\x34") is Verdict.ACCEPT
     assert verdict(text, b"\x12\x34" + bytes(6)) is Verdict.NO_MATCH
-    assert verdict("3313" + "00" * 16 + "0000 0f 0100", b"\x12") is Verdict.ACCEPT  # outside the frame: zero, still compared
+    assert (
+        verdict("3313" + "00" * 16 + "0000 0f 0100", b"\x12") is Verdict.ACCEPT
+    )  # outside the frame: zero, still compared
 
 
-# --- tags of one side -----------------------------------------------------------------------------------------------------------
+# --- tags of one side ---------------------------------------------------------------------------------------
 
 SENDER_5_IS_1, RECEIVER_5_IS_1 = "3108 00000005 00000001", "3208 00000005 00000001"
 
@@ -279,7 +292,9 @@ SENDER_5_IS_1, RECEIVER_5_IS_1 = "3108 00000005 00000001", "3208 00000005 000000
         (RECEIVER_5_IS_1, True, {}, {5: 1}, Verdict.NO_MATCH),
     ],
 )
-def test_tags_of_one_side(rule: str, inbound: bool, local: dict[int, int], remote: dict[int, int], expected: Verdict) -> None:
+def test_tags_of_one_side(
+    rule: str, inbound: bool, local: dict[int, int], remote: dict[int, int], expected: Verdict
+) -> None:
     assert verdict(rule + DROP, inbound=inbound, local_tags=local, remote_tags=remote) is expected
 
 
@@ -292,7 +307,7 @@ def test_tag_comparisons(kind: str, value: int, expected: bool) -> None:
     assert (verdict(text, local_tags={1: 4}, remote_tags={1: 7}) is Verdict.ACCEPT) is expected
 
 
-# --- targets -------------------------------------------------------------------------------------------------------------------
+# --- targets ------------------------------------------------------------------------------------------------
 
 
 def target(action: str, address: int, length: int = 0) -> str:
@@ -324,19 +339,36 @@ def test_a_list_that_begins_with_accept_is_known_to_accept_everything() -> None:
     assert rules(TEE_OBSERVER_ACCEPT).copies
 
 
-# --- robustness ----------------------------------------------------------------------------------------------------------------
+# --- robustness ---------------------------------------------------------------------------------------------
 
 any_rule = st.builds(
-    lambda kind, negate, or_, value: Rule(RuleType(kind), negate, or_, value[: _LENGTHS[kind]].ljust(_LENGTHS[kind], b"\0")),
+    lambda kind, negate, or_, value: Rule(
+        RuleType(kind), negate, or_, value[: _LENGTHS[kind]].ljust(_LENGTHS[kind], b"\0")
+    ),
     st.sampled_from([int(kind) for kind in RuleType]),
     st.booleans(),
     st.booleans(),
     st.binary(max_size=19),
 )
 _LENGTHS = {
-    int(kind): {2: 14, 3: 14, 4: 14, 26: 2, 29: 6, 30: 6, 33: 17, 34: 17, 35: 3, 37: 2, 38: 3, 39: 4, 40: 4, 42: 4, 43: 4, 51: 19}.get(
-        int(kind), 0 if kind < 16 else 5 if kind in (24, 25, 31, 32) else 1 if kind in (27, 28, 36) else 8
-    )
+    int(kind): {
+        2: 14,
+        3: 14,
+        4: 14,
+        26: 2,
+        29: 6,
+        30: 6,
+        33: 17,
+        34: 17,
+        35: 3,
+        37: 2,
+        38: 3,
+        39: 4,
+        40: 4,
+        42: 4,
+        43: 4,
+        51: 19,
+    }.get(int(kind), 0 if kind < 16 else 5 if kind in (24, 25, 31, 32) else 1 if kind in (27, 28, 36) else 8)
     for kind in RuleType
 }
 

@@ -1,7 +1,7 @@
 """What the rules engine reads out of an Ethernet payload (vl2 §4.4).
 
-A `FrameView` is made once per frame and shared by every rule list that looks at the frame; what is costly (the walk over IPv6
-extension headers) is done at the first question and kept.  Nothing here raises on a short or malformed frame.
+A `FrameView` is made once per frame and shared by every rule list that looks at the frame; what is costly (the walk
+over IPv6 extension headers) is done at the first question and kept. Nothing here raises on a short or malformed frame.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class FrameView:
         return int.from_bytes(self.data[offset : offset + size], "big")
 
     def sender_ip(self) -> bytes | None:
-        """The address whose ownership the characteristics bit "sender IP authenticated" is about; None when there is none."""
+        """The address that "sender IP authenticated" is about; None when there is none."""
         data = self.data
         if self.is_ipv4:
             return data[12:16]

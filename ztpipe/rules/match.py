@@ -1,7 +1,7 @@
 """The match conditions of the rules engine (vl2 §4.4, §4.5).
 
-`compile_match` turns a rule into a function of a `Situation`.  A match does not simply say yes or no: a *hard* answer stands
-whatever the rule's NOT bit says, and one of them also makes the list skip its next DROP (`HARD_YES_SKIP_DROP`).
+`compile_match` turns a rule into a function of a `Situation`. A match does not simply say yes or no: a *hard* answer
+stands whatever the rule's NOT bit says, and one also makes the list skip its next DROP (`HARD_YES_SKIP_DROP`).
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ def _never(*_: object) -> bool:
 class Situation:
     """One frame on its way, with everything rules may ask about it (vl2 §4.2).
 
-    `local_tags` are our own by ID; `remote_tags` those of the other side that are valid now.  `owns_ip(ip)` and `owns_mac(mac)`
-    say whether the frame's sender is certified to own an address (our own certificates outbound; the peer's valid ones and the
-    emulated-address rule inbound).
+    `local_tags` are our own by ID; `remote_tags` those of the other side that are valid now. `owns_ip` and `owns_mac`
+    say whether the frame's sender is certified to own an address (our own certificates outbound; the peer's valid ones
+    and the emulated-address rule inbound).
     """
 
     frame: FrameView
@@ -94,7 +94,7 @@ def _prefix_equal(packet: bytes, rule: bytes, bits: int) -> bool:
     return shift >= 0 and int.from_bytes(packet, "big") >> shift == int.from_bytes(rule, "big") >> shift
 
 
-# --- addresses -------------------------------------------------------------------------------------------------------------
+# --- addresses ----------------------------------------------------------------------------------------------
 
 
 def _zt_source(value: bytes) -> Test:
@@ -153,7 +153,7 @@ def _ipv6(offset: int) -> _Compiler:
     return compile_
 
 
-# --- headers ---------------------------------------------------------------------------------------------------------------
+# --- headers ------------------------------------------------------------------------------------------------
 
 
 def _ethertype(value: bytes) -> Test:
@@ -267,7 +267,7 @@ def _integer_range(value: bytes) -> Test:
     return test
 
 
-# --- tags ------------------------------------------------------------------------------------------------------------------
+# --- tags ---------------------------------------------------------------------------------------------------
 
 
 def _tags(compare: Callable[[int, int, int], bool]) -> _Compiler:
