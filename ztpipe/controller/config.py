@@ -124,10 +124,12 @@ def _ownership(grant: Grant, view: NetworkView, assignment: Assignment) -> tuple
 def _capabilities(grant: Grant, view: NetworkView, record: JsonObject) -> tuple[Capability, ...]:
     """The member's capabilities that the network defines, in the order of the record.
 
-    A member that has none when it is first granted anything gets the network's defaults.  (The reference gives them
-    only if the record did not exist before, so that members authorised later never receive any: controller §8.4.)
+    A member gets the network's defaults when it is first granted anything, unless its capabilities were set before.
+    (The reference gives them only if the record did not exist before, so that members authorised later never receive
+    any: controller §8.4.)
     """
-    if grant.first and not _list(record, "capabilities"):
+    chosen = record.pop(member.CAPABILITIES_CHOSEN, False) or _list(record, "capabilities")
+    if grant.first and not chosen:
         record["capabilities"] = [ident for ident, capability in view.capabilities.items() if capability.default]
     idents = [coerce.integer(ident, 0) & coerce.U32 for ident in _list(record, "capabilities")]
     defined = [ident for ident in dict.fromkeys(idents) if ident in view.capabilities]

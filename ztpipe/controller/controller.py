@@ -264,8 +264,8 @@ class Controller:
 
 
 def _answer_object(record: JsonObject) -> JsonObject:
-    """A copy of a record to hand out, keys in byte order on every level."""
-    return {key: _sorted(deepcopy(record[key])) for key in sorted(record)}
+    """A copy of a record to hand out, without internal fields, keys in byte order on every level."""
+    return {key: _sorted(deepcopy(record[key])) for key in sorted(record) if not key.startswith("_")}
 
 
 def _sorted(value: Any) -> Any:

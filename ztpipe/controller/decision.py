@@ -75,7 +75,7 @@ class Decider:
                 return Refused(ErrorCode.NETWORK_AUTHENTICATION_REQUIRED, _sign_on())
         if not member.is_authorized(record):
             return Refused(ErrorCode.NETWORK_ACCESS_DENIED)
-        first = record["vMajor"] == -1
+        first = not member.was_granted(record)
         _remember_version(record, request)
         timestamp = max(now, network.not_before)
         grant = config.Grant(self._identity, requester, request, timestamp, first, expiry)

@@ -14,6 +14,10 @@ from ztpipe.wire.address import format_address, format_nwid
 
 VERSION_FIELDS: Final = ("vMajor", "vMinor", "vRev", "vProto")
 
+#: In the record of a member that was never granted anything: its capabilities were chosen by an administrator, so
+#: that it does not get the defaults.  Fields with a leading underscore are not shown.
+CAPABILITIES_CHOSEN: Final = "_capabilitiesChosen"
+
 #: Fields never stored (controller §5).
 _TRANSIENT: Final = (
     "clock",
@@ -74,6 +78,8 @@ def updated(record: JsonObject | None, body: Any, nwid: int, address: int, now: 
         value = body.get(field)
         if isinstance(value, list):
             result[field] = normalise(value)
+            if field == "capabilities" and not was_granted(result):
+                result[CAPABILITIES_CHOSEN] = True
     if "authorized" in body:
         _set_authorized(result, coerce.boolean(body["authorized"], False), now)
     return result
@@ -82,6 +88,11 @@ def updated(record: JsonObject | None, body: Any, nwid: int, address: int, now: 
 def is_authorized(record: JsonObject) -> bool:
     """Whether the record says that the member may take part."""
     return coerce.boolean(record.get("authorized"), False)
+
+
+def was_granted(record: JsonObject) -> bool:
+    """Whether the member ever got a configuration: only then is its version known."""
+    return bool(record.get("vMajor", -1) != -1)
 
 
 def authorize(record: JsonObject, now: int, credential_type: str, credential: str | None) -> None:
