@@ -1,1 +1,1 @@
-"""The C kernel and what Python needs around it. Importing this package loads nothing; `ztpipe.kernel._kernel` is the extension."""
+"""The C kernel (`ztpipe.kernel._kernel`, cffi) and its Python side. Importing this package loads nothing."""

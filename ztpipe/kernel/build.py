@@ -1,14 +1,15 @@
 """Builds the C kernel, `ztpipe.kernel._kernel` (cffi, API mode).
 
-Two ways in: setuptools (`pip install`) takes `ffibuilder` from here, and `python -m ztpipe.kernel.build` compiles in place, in parallel and
-only what changed. Sources are every *.c in this directory; the declarations Python sees are every *.cdef.h; headers are every other *.h
-(`*_impl.h` are private to the .c files that include them).
+Two ways in: setuptools (`pip install`) takes `ffibuilder` from here, and `python -m ztpipe.kernel.build` compiles in
+place, in parallel and only what changed. Sources are every *.c in this directory; the declarations Python sees are
+every *.cdef.h; headers are every other *.h (`*_impl.h` are private to the .c files that include them).
 
 Needs (apt): gcc or clang, libsodium-dev, libssl-dev.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shlex
@@ -24,7 +25,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 MODULE = "ztpipe.kernel._kernel"
 LIBRARIES = ["sodium", "crypto"]
-# No -march: one binary runs on every machine. Functions for newer CPUs carry target attributes and are chosen at run time (cpu.c).
+# No -march: one binary runs on every machine. Functions for newer CPUs carry target attributes and are chosen at run
+# time (cpu.c).
 CFLAGS = [
     *("-O3", "-g", "-std=c11", "-D_GNU_SOURCE", "-fvisibility=hidden", "-fno-strict-aliasing", "-fno-math-errno"),
     *("-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wstrict-prototypes", "-Wno-unknown-warning-option"),
@@ -36,6 +38,15 @@ GENERATED_CODE_IS_EXCUSED = """
 #pragma GCC diagnostic ignored "-Wmissing-field-initializers"
 #pragma GCC diagnostic ignored "-Wsign-compare"
 #pragma GCC diagnostic ignored "-Wshadow"
+"""
+
+# A function that is declared and nowhere defined shows only when the module is loaded.
+TRY_TO_LOAD = """
+import ctypes, os, sys
+try:
+    ctypes.CDLL(sys.argv[1], os.RTLD_NOW)
+except OSError as error:
+    sys.exit(f"kernel: {error}")
 """
 
 
@@ -113,20 +124,24 @@ class InPlaceBuild:
         return target
 
     def link(self, objects: list[Path], target: Path) -> None:
-        """Link, replacing the module in one step: processes that have it open keep the old one."""
+        """Link, and replace the module in one step, if it loads: processes that have it open keep the old one."""
         temporary = target.with_suffix(f".{os.getpid()}.tmp")
         libraries = [f"-l{name}" for name in LIBRARIES]
-        names = [str(path) for path in objects]
-        subprocess.run(
-            [*self.compiler, "-shared", "-pthread", *self.extra_flags, *names, *libraries, "-o", str(temporary)], check=True
-        )
-        temporary.rename(target)
+        command = [*self.compiler, "-shared", "-pthread", *self.extra_flags, *map(str, objects), *libraries]
+        try:
+            subprocess.run([*command, "-o", str(temporary)], check=True)
+            if not self.extra_flags:  # a sanitizer's run-time library is not in this process
+                subprocess.run([sys.executable, "-c", TRY_TO_LOAD, str(temporary)], check=True)
+            temporary.rename(target)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def run(self, target: Path) -> None:
         """Everything."""
-        with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
+        with open(self.cache / "lock", "w") as lock, ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
+            fcntl.flock(lock, fcntl.LOCK_EX)
             objects = list(pool.map(self.compile, [self.generate(), *sources()]))
-        self.link(objects, target)
+            self.link(objects, target)
 
 
 def main() -> None:
