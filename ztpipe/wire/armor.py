@@ -26,6 +26,7 @@ from ztpipe.wire.protocol import (
 )
 
 _MAC: Final = slice(19, 27)
+_TAIL_NONCE: Final = 0xFFFFFFFFFFFFFFF8
 _FLAGS_OF_SUITE: Final = {
     Suite.POLY1305_NONE: 0x00,
     Suite.SALSA2012: FLAG_ENCRYPTED | Suite.SALSA2012 << 3,
@@ -201,8 +202,4 @@ def crypt_hello_tail(keys: SessionKeys, packet_id: int, tail: bytes) -> bytes:
     """Encrypt or decrypt the tail of a HELLO (vl1-wire §5.7); the same operation both ways."""
     from ztpipe.kernel import crypto
 
-    if not tail:
-        return b""
-    buffer = bytearray(tail)
-    crypto.salsa12_xor(keys.salsa32, (packet_id & ~7 & 0xFFFFFFFFFFFFFFFF).to_bytes(8, "big"), 0, buffer)
-    return bytes(buffer)
+    return crypto.salsa12_xor(keys.salsa32, (packet_id & _TAIL_NONCE).to_bytes(8, "big"), tail) if tail else b""
