@@ -8,10 +8,11 @@ import weakref
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
+import structlog
 from aiohttp import hdrs, http_exceptions, web
 from aiohttp.typedefs import Handler, Middleware
 
-from ztpipe.api import answers, controller_routes, node_routes, static
+from ztpipe.api import answers, controller_routes, node_routes, static, worker_routes
 from ztpipe.api.access import Access
 from ztpipe.controller.errors import ControllerError
 
@@ -19,9 +20,12 @@ if TYPE_CHECKING:
     from ztpipe.api.service import Service
     from ztpipe.store import Home
 
+log = structlog.get_logger("api")
+
 _IDLE_SECONDS: Final = 5.0
 _REQUESTS_PER_CONNECTION: Final = 5
 _LINE_LIMIT: Final = 8192
+_HEAD_LIMIT: Final = 64 << 10
 _BODY_LIMIT: Final = 64 << 20
 
 
@@ -32,6 +36,7 @@ def make_app(service: Service, access: Access) -> web.Application:
     node_routes.add(app, service)
     controller_routes.add(app, service)
     static.add(app, service)
+    worker_routes.add(app, service)
     return app
 
 
@@ -119,7 +124,7 @@ def _guard(service: Service, access: Access) -> Middleware:
         except asyncio.CancelledError:
             raise
         except Exception as error:  # the API must not take the node down, and clients expect this form
-            request.app.logger.exception("%s %s failed", request.method, request.path)
+            log.exception("request failed", method=request.method, path=request.path)
             return answers.failure(str(error) or type(error).__name__)
 
     return guard
@@ -140,13 +145,33 @@ class _Headers:
         transport = request.transport
         if transport is not None:
             served = self._served[transport] = self._served.get(transport, 0) + 1
-            if served >= _REQUESTS_PER_CONNECTION:
+            if served >= _REQUESTS_PER_CONNECTION or getattr(request.protocol, "hostless", False):
                 response.force_close()
                 response.headers[hdrs.CONNECTION] = "close"
 
 
 class _Connection(web.RequestHandler):
-    """What is not HTTP gets an empty 400 (414 for an endless request line), without noise in the log."""
+    """One client. Unlike plain aiohttp it accepts a first request of HTTP/1.1 without ``Host``, which is what
+    zerotier-cli of the reference sends (service §2.3); such a connection carries no second request.
+
+    What is not HTTP gets an empty 400 (414 for an endless request line), without noise in the log.
+    """
+
+    hostless = False
+    _head: bytes | None = b""  # of the first request, until it is complete
+
+    def data_received(self, data: bytes) -> None:
+        if self._head is not None:
+            data = self._head + data
+            end = data.find(b"\r\n\r\n")
+            if end < 0 and len(data) < _HEAD_LIMIT:
+                self._head = data
+                return
+            self._head = None
+            if end >= 0 and b"\nhost:" not in data[:end].lower():
+                self.hostless = True
+                data = data.replace(b" HTTP/1.1\r\n", b" HTTP/1.1\r\nHost: localhost\r\n", 1)
+        super().data_received(data)
 
     def handle_error(
         self,

@@ -130,8 +130,6 @@ def _from_config(config: NetworkConfig | None) -> JsonObject:
 
 
 def _dns(config: NetworkConfig) -> JsonObject:
-    if config.dns is None:
-        return {"domain": "", "servers": []}
     return {"domain": config.dns.domain, "servers": [_ip(server) for server in config.dns.servers[:4]]}
 
 

@@ -104,3 +104,6 @@ class Service(Protocol):
 
     def controller_changed(self) -> None:
         """Called after a request changed something in the controller, so that its pushes leave at once."""
+
+    def workers(self) -> list[JsonObject]:
+        """Every process of the node, control first: name, pid, restarts, cpu_seconds, counters by name."""
