@@ -98,9 +98,10 @@ class Tables:
             region.close()
             raise
         tables = cls(region, keys)
-        if keys is not None and keys.size != lib.zt_keys_size(tables.pointer.max_peers):
+        peers = tables.pointer.max_peers
+        if keys is not None and keys.size != lib.zt_keys_size(peers):
             tables.close()
-            raise RegionError(f"keys: {keys.size} bytes do not fit {tables.pointer.max_peers} peers")
+            raise RegionError(f"keys: {keys.size} bytes do not fit {peers} peers")
         return tables
 
     @property
@@ -209,6 +210,7 @@ class Tables:
 
     def install_path(self, address: int, binding: int, remote: Endpoint) -> bool:
         """A learned direct path: frames that arrive over it need no punt. False when the table is full."""
+        _endpoint(remote)
         path = _Path(address, binding, remote)
         if path not in self._paths and len(self._paths) >= self._t.max_paths:
             self.refused["paths"] += 1
