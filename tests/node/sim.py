@@ -197,7 +197,7 @@ class Sim:
         self._wake_at: dict[str, int] = {}
         self.planet: World | None = None
 
-    # -- building --------------------------------------------------------------------------------------------------------
+    # -- building -------------------------------------------------------------------------------------------------
 
     def root(self, name: str = "R", **options: Any) -> Host:
         """The (only) planet root; add it first."""
@@ -237,7 +237,8 @@ class Sim:
         **options: Any,
     ) -> Host:
         def make() -> Node:
-            peers = {key[1]: data for key, data in host.saved.items() if key[0] == "peer" and data} if keep_peers else {}
+            saved = host.saved if keep_peers else {}
+            peers = {address: data for (kind, address), data in saved.items() if kind == "peer" and data}
             return Node(
                 host.identity,
                 random=self.random.randbytes,
@@ -260,7 +261,7 @@ class Sim:
     def unwall(self, one: Host, other: Host) -> None:
         self.walls.discard(frozenset((one.endpoints[0].ip, other.endpoints[0].ip)))
 
-    # -- running ---------------------------------------------------------------------------------------------------------
+    # -- running --------------------------------------------------------------------------------------------------
 
     def at(self, time: int, what: Callable[[], None]) -> None:
         heapq.heappush(self._queue, (time, next(self._numbers), what))
@@ -314,7 +315,7 @@ class Sim:
             host.node.datagram_received(self.now, binding, sent.source, sent.data)
             host.after_event()
 
-    # -- looking ---------------------------------------------------------------------------------------------------------
+    # -- looking --------------------------------------------------------------------------------------------------
 
     def between(self, one: Host, other: Host, since: int = 0) -> list[Sent]:
         """Datagrams that `one` sent straight to `other`."""
