@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 REFRESH_MS: Final = 60_000
 LOW_BANDWIDTH_FACTOR: Final = 64
+MIN_INTERVAL_MS: Final = 1_000
+"""Controllers ignore requests that follow each other faster than this."""
 OWN_REQUEST_ID: Final = (1 << 64) - 1
 """The packet ID that marks a request of our own to our own controller."""
 
@@ -59,6 +61,8 @@ class ConfigRequester:
 
     def due(self, now: int, network: Network) -> bool:
         """Whether this background pass should ask: no configuration yet, or none accepted for a minute."""
+        if now - network.last_request < MIN_INTERVAL_MS:
+            return False
         if network.config is None:
             return True
         interval = REFRESH_MS * (LOW_BANDWIDTH_FACTOR if self._core.vl1.settings.low_bandwidth else 1)

@@ -72,6 +72,7 @@ class Filter:
         base, capability = _decide(network.rules, (rules for _, rules in network.capabilities), situation)
         deciding = capability or base
         if deciding.verdict not in _ACCEPTING:
+            self._core.drop("outbound_filter")
             return False
         if copies:
             self._send_copies(now, network, frame, (capability, base), ExtFrame.TEE_OUTBOUND, ExtFrame.WATCH_OUTBOUND)
@@ -83,7 +84,7 @@ class Filter:
     # --- inbound --------------------------------------------------------------------------------------------
 
     def inbound(self, now: int, network: Network, peer: int, frame: EthernetFrame) -> Inbound:
-        """Whether a frame that came from `peer` is delivered."""
+        """Whether a frame that came from `peer` is delivered; if not it is counted, unless it was redirected."""
         config = network.config
         if config is None:
             return Inbound.DROP
@@ -102,6 +103,7 @@ class Filter:
         base, capability_result = _decide(network.rules, capabilities, situation)
         deciding = capability_result or base
         if deciding.verdict not in _ACCEPTING:
+            self._core.drop("inbound_filter")
             return Inbound.DROP
         self._send_copies(now, network, frame, (capability_result, base), ExtFrame.TEE_INBOUND, ExtFrame.WATCH_INBOUND)
         if deciding.redirect:

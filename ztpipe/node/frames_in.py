@@ -59,9 +59,7 @@ class InboundFrames:
         if packet.payload:
             source = mac_of(ctx.peer.address, network.nwid)
             frame = EthernetFrame(network.mac, source, packet.ethertype, packet.payload)
-            if self._filter.inbound(ctx.now, network, ctx.peer.address, frame) is Inbound.DROP:
-                self._core.drop("inbound_filter")
-            else:
+            if self._filter.inbound(ctx.now, network, ctx.peer.address, frame) is not Inbound.DROP:
                 self._deliver(network, frame)
         return Outcome.TRUSTED
 
@@ -92,7 +90,6 @@ class InboundFrames:
             return False
         verdict = self._filter.inbound(ctx.now, network, ctx.peer.address, frame)
         if verdict is Inbound.DROP:
-            self._core.drop("inbound_filter")
             return True
         if verdict is Inbound.ACCEPT:
             reason = self._check_bridging(ctx, network, frame)
@@ -158,9 +155,7 @@ class InboundFrames:
             reason = self._learn_bridged_source(ctx, network, source)
             if reason:
                 return reason
-        if self._filter.inbound(ctx.now, network, ctx.peer.address, frame) is Inbound.DROP:
-            self._core.drop("inbound_filter")
-        else:
+        if self._filter.inbound(ctx.now, network, ctx.peer.address, frame) is not Inbound.DROP:
             self._deliver(network, frame)
         return ""
 

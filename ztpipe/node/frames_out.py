@@ -65,7 +65,6 @@ class OutboundFrames:
     def _to_member(self, now: int, network: Network, frame: EthernetFrame) -> None:
         address = address_of_mac(frame.destination, network.nwid)
         if not self._filter.outbound(now, network, address, frame, copies=True):
-            self._core.drop("outbound_filter")
             return
         self._pusher.push_if_due(now, network, address)
         if frame.source == network.mac:
@@ -77,7 +76,6 @@ class OutboundFrames:
     def _to_bridges(self, now: int, network: Network, config: NetworkConfig, frame: EthernetFrame) -> None:
         """The destination is not a member's MAC: somewhere behind an active bridge, if anywhere."""
         if not self._filter.outbound(now, network, 0, frame, copies=True):
-            self._core.drop("outbound_filter")
             return
         recipients = self._bridges_for(now, network, config, frame.destination)
         if not recipients:
@@ -116,7 +114,6 @@ class OutboundFrames:
         if bridged and network.bridge.see_group(now, group):
             self._likes.announce_new(now, network, (group,), self._gate.agreeing_members(network))
         if not self._filter.outbound(now, network, 0, frame, copies=True):
-            self._core.drop("outbound_filter")
             return
         self._multicaster.send(now, network, group, frame, source_given=bridged)
 

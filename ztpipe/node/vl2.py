@@ -88,7 +88,7 @@ class Vl2Engine:
     # --- joining and leaving --------------------------------------------------------------------------------
 
     def join(self, now: int, nwid: int) -> None:
-        """Join a network, with its cached configuration if there is one; joining twice is nothing."""
+        """Join a network, with its cached configuration if there is one, and ask for a fresh one at once."""
         if nwid in self._core.networks:
             return
         if len(self._core.networks) >= MAX_NETWORKS or nwid >> 24 == 0:
@@ -98,6 +98,7 @@ class Vl2Engine:
         if not self._apply_cached(now, network):
             self._vl1.emit(SaveState("network", nwid, _PLACEHOLDER))
             self._configs.configure(network)
+        self._request(now, network)
 
     def _apply_cached(self, now: int, network: Network) -> bool:
         cached = self._cached.pop(network.nwid, b"")
