@@ -21,5 +21,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Interoperation that was not tested is said at the end, where it is read."""
     if "ZT_REFERENCE" not in os.environ:
         terminalreporter.write_line(
-            "NOT TESTED against an unmodified zerotier-one: set ZT_REFERENCE to its path to run tests/interop", yellow=True
+            "NOT TESTED against an unmodified zerotier-one: set ZT_REFERENCE to its path to run tests/interop",
+            yellow=True,
         )

@@ -47,8 +47,9 @@ def bare(lab: Lab, name: str, underlay: str) -> Pair:
     return Pair(name, a, b, f"{underlay}.2")
 
 
-def joined(lab: Lab, name: str, underlay: str, overlay: str, make_a: Make, make_b: Make, *,
-           without: Sequence[str] = ()) -> Pair:  # fmt: skip
+def joined(
+    lab: Lab, name: str, underlay: str, overlay: str, make_a: Make, make_b: Make, *, without: Sequence[str] = ()
+) -> Pair:
     """Node A is moon root and controller, both are members; returns when a ping crosses directly.
 
     `without`: ethtool features switched off at both ends of the cable (a poor network card).

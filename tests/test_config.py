@@ -22,7 +22,7 @@ def conf(home: Path, document: object) -> Path:
 def test_defaults_without_any_file(tmp_path: Path) -> None:
     loaded = config.load(tmp_path)
     assert loaded.port == 9993
-    assert loaded.layout == "auto"
+    assert loaded.layout == "pipeline"
     assert loaded.protocol_version == 12
     assert loaded.local.settings.allow_secondary_port
     assert loaded.local.warnings == ()
@@ -41,7 +41,7 @@ def test_flag_over_environment_over_file_over_default(tmp_path: Path) -> None:
         environment={"ZTPIPE_TAP_WORKERS": "3", "ZTPIPE_CRYPTO_WORKERS": "3"},
     )
     assert (loaded.tap_workers, loaded.crypto_workers, loaded.peer_workers) == (4, 3, 2)
-    assert loaded.layout == "auto"
+    assert loaded.layout == "pipeline"
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ _EXEMPT = {"controller/store_sqlite.py", "controller/store_files.py"}
 
 
 def _imports(source: Path) -> set[str]:
-    """Top names imported at run time; of our own package the name behind `ztpipe.`. TYPE_CHECKING blocks do not count."""
+    """Top names imported at run time; of ours the name behind `ztpipe.`. TYPE_CHECKING blocks do not count."""
     names: set[str] = set()
 
     def visit(node: ast.AST) -> None:
@@ -38,7 +38,9 @@ def _imports(source: Path) -> set[str]:
         if isinstance(node, ast.Import):
             names.update(_name(alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names.update(_name(f"{node.module}.{alias.name}" if node.module == "ztpipe" else node.module) for alias in node.names)
+            names.update(
+                _name(f"{node.module}.{alias.name}" if node.module == "ztpipe" else node.module) for alias in node.names
+            )
         for child in ast.iter_child_nodes(node):
             visit(child)
 

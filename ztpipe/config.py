@@ -158,7 +158,7 @@ class Config(msgspec.Struct, frozen=True):
     run_dir: Path
     port: int = DEFAULT_PORT  # 0: pick a random one
     local: LocalConf = LocalConf()
-    layout: Layout = "auto"
+    layout: Layout = "pipeline"
     tap_workers: int = 1
     crypto_workers: int = 1
     peer_workers: int = 1
@@ -169,7 +169,7 @@ class Config(msgspec.Struct, frozen=True):
     ring_slots: int = 32
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
-    sched: Literal["other", "batch"] = "other"
+    sched: Literal["other", "batch"] = "batch"
     pinning: tuple[int, ...] | None = None
     protocol_version: int = 12
     require_tap: bool = True

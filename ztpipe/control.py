@@ -34,12 +34,14 @@ from ztpipe.runtime.bindings import Bindings
 from ztpipe.runtime.clock import Clock
 from ztpipe.runtime.facade import Facade, local_settings
 from ztpipe.runtime.hostnetworks import HostNetworks
+from ztpipe.runtime.processes import cpu_seconds
 from ztpipe.runtime.settings import node_settings, underlay_filter
 from ztpipe.runtime.slowpath import SlowPathCounters
-from ztpipe.runtime.startup import choose_ports, check_host, load_worlds
+from ztpipe.runtime.startup import check_host, choose_ports, load_worlds
 from ztpipe.shm.tables import Tables
 from ztpipe.store import Home
 from ztpipe.supervisor import Supervisor
+from ztpipe.wire.inetaddress import InetAddress
 
 if TYPE_CHECKING:
     from ztpipe.ipc import Punt
@@ -59,7 +61,8 @@ class Control:
         self.clock = Clock()
         self.counters = SlowPathCounters()
         self.identity = home.identity()
-        self.controller = Controller(self.identity, SqliteStore(config.controller_db / "ztpipe.sqlite3"), random=os.urandom)
+        config.controller_db.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.controller = Controller(self.identity, SqliteStore(config.controller_db), random=os.urandom)
         self._stop = asyncio.Event()
         self._exit_status = 0
         self._tick: asyncio.TimerHandle | None = None
@@ -89,34 +92,53 @@ class Control:
 
     def _start_data_plane(self, stack: contextlib.AsyncExitStack) -> None:
         config = self.config
-        self.tables = Tables.create(self.identity.address, self.clock.offset)
+        self.tables = Tables.create(self.identity.address, clock_offset=self.clock.offset)
         stack.callback(self.tables.close)
         self.supervisor = Supervisor(config, self.tables, on_punts=self._on_punts)
         stack.push_async_callback(self.supervisor.stop)
         self.supervisor.start()
         self.bindings = Bindings(
-            self.supervisor, choose_ports(config), workers=self.supervisor.socket_workers, gro=config.gro_offload,
+            self.supervisor,
+            choose_ports(config),
+            workers=self.supervisor.socket_workers,
+            gro=config.gro_offload,
             changed=lambda found: self.feed(lambda node, now: node.set_bindings(now, found)),
-        )  # fmt: skip
+        )
         stack.callback(self.bindings.close)
         self.networks = HostNetworks(
-            self.identity.address, self.netlink, self.supervisor, queues=self.supervisor.tap_queues,
-            tso=config.tso_offload, uso=config.uso_offload,
+            self.identity.address,
+            self.netlink,
+            self.supervisor,
+            queues=self.supervisor.tap_queues,
+            tso=config.tso_offload,
+            uso=config.uso_offload,
             settings=lambda nwid: local_settings(self.home.network_settings(nwid)),
-            groups_changed=lambda nwid, groups: self.feed(lambda node, now: node.set_multicast_groups(now, nwid, groups)),
-        )  # fmt: skip
+            groups_changed=lambda nwid, groups: self.feed(
+                lambda node, now: node.set_multicast_groups(now, nwid, groups)
+            ),
+        )
         stack.callback(self.networks.close)
 
     def _start_node(self, stack: contextlib.AsyncExitStack) -> None:
         planet, moons = load_worlds(self.home)
         self.node = Node(
-            self.identity, random=os.urandom, planet=planet, moons=moons, networks=self.home.networks(),
-            peers=self.home.peers(), settings=node_settings(self.config),
-        )  # fmt: skip
+            self.identity,
+            random=os.urandom,
+            planet=planet,
+            moons=moons,
+            networks=self.home.networks(),
+            peers=self.home.peers(),
+            settings=node_settings(self.config),
+        )
         self.runner = ActionRunner(
-            self.tables, self.bindings, self.networks, self.home, self.counters,
-            controller=self._on_controller_request, event=self._on_event,
-        )  # fmt: skip
+            self.tables,
+            self.bindings,
+            self.networks,
+            self.home,
+            self.counters,
+            controller=self._on_controller_request,
+            event=self._on_event,
+        )
         stack.callback(self._cancel_tick)
 
     async def _start_api(self, stack: contextlib.AsyncExitStack) -> None:
@@ -130,7 +152,7 @@ class Control:
             self._every(_GROUP_SCAN, self._scan_groups),
             self._every(_REASSERT, self._reassert),
             self._every(_LOCAL_CONF, self._reload_if_changed),
-            self._every(1.0, self._controller_tick),
+            self._every(0.5, self.run_controller_actions),
             self._every(5.0, self._write_metrics),
             self._follow_underlay(),
         ):
@@ -180,7 +202,7 @@ class Control:
         """What the workers carried comes first, so that the node does not probe paths that are in use."""
         now = self.clock.now()
         for address, binding, remote, last_receive, last_send in self.tables.activity():
-            self.node.path_activity(now, address, binding, remote, last_receive, last_send)
+            self.node.path_activity(now, address, binding, InetAddress(*remote), last_receive, last_send)
         for address, nwid, last_frame in self.tables.frame_activity():
             self.node.peer_activity(now, address, nwid, last_frame)
         self.feed(lambda node, at: node.tick(at))
@@ -194,17 +216,18 @@ class Control:
 
     def _on_punt(self, now: int, punt: Punt) -> None:
         node = self.node
-        match punt.kind:
-            case PuntKind.DATAGRAM:
-                node.datagram_received(now, punt.binding, punt.remote, punt.data)
-            case PuntKind.PACKET:
-                node.packet_received(now, punt.binding, punt.remote, punt.data)
-            case PuntKind.FRAME:
-                frame = punt.data
-                destination, source = int.from_bytes(frame[0:6], "big"), int.from_bytes(frame[6:12], "big")
-                node.frame_received(now, punt.nwid, destination, source, int.from_bytes(frame[12:14], "big"), frame[14:])
-            case PuntKind.UNKNOWN_PATH:
-                node.unknown_path(now, punt.address, punt.binding, punt.remote)
+        if punt.kind is PuntKind.FRAME:
+            frame = punt.data
+            destination, source = int.from_bytes(frame[0:6], "big"), int.from_bytes(frame[6:12], "big")
+            node.frame_received(now, punt.nwid, destination, source, int.from_bytes(frame[12:14], "big"), frame[14:])
+        elif punt.remote is None:
+            self.counters.drop("punt_without_endpoint", 1)
+        elif punt.kind is PuntKind.DATAGRAM:
+            node.datagram_received(now, punt.binding, InetAddress(*punt.remote), punt.data)
+        elif punt.kind is PuntKind.PACKET:
+            node.packet_received(now, punt.binding, InetAddress(*punt.remote), punt.data)
+        else:
+            node.unknown_path(now, punt.address, punt.binding, InetAddress(*punt.remote))
 
     def _on_event(self, event: Event) -> None:
         log.info(event.kind, **event.fields)
@@ -225,13 +248,10 @@ class Control:
         controllers.deliver(self.node, now, answers)
 
     def run_controller_actions(self) -> None:
-        """Send what an API request caused: pushes, revocations."""
+        """Send what an API request or the passing of time caused: pushes, revocations."""
+        self.controller.tick(self.clock.now())
         controllers.deliver(self.node, self.clock.now(), self.controller.take_actions())
         self._drain()
-
-    def _controller_tick(self) -> None:
-        self.controller.tick(self.clock.now())
-        self.run_controller_actions()
 
     # -- the host ------------------------------------------------------------------------------------------------------
 
@@ -276,8 +296,15 @@ class Control:
         return metrics.render(self)
 
     def worker_reports(self) -> list[dict[str, object]]:
-        own = {"name": "control", "pid": os.getpid(), "restarts": 0, "counters": self.counters.snapshot()}
-        return [own, *self.supervisor.reports()]
+        """Every process of this node: what it is, what it counted, what it cost."""
+        own = {
+            "name": "control",
+            "role": "control",
+            "pid": os.getpid(),
+            "restarts": 0,
+            "counters": self.counters.snapshot(),
+        }
+        return [report | {"cpu_seconds": cpu_seconds(report["pid"])} for report in (own, *self.supervisor.reports())]
 
     def _write_metrics(self) -> None:
         with contextlib.suppress(OSError):

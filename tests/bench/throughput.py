@@ -2,8 +2,9 @@
 
     python -m tests.bench.throughput [--rounds 3] [--seconds 3] [--only NAME ...] [--json FILE]
 
-Needs root and iperf3. Set ZT_REFERENCE to a zerotier-one program for the comparison. All pairs are up for the whole run and
-are measured in alternation, because the machine's speed drifts; figures are medians over the rounds, ratios are of medians.
+Needs root and iperf3. Set ZT_REFERENCE to a zerotier-one program for the comparison. All pairs are up for the whole
+run and are measured in alternation, because the machine's speed drifts; figures are medians over the rounds, ratios
+are of medians.
 """
 
 from __future__ import annotations
@@ -32,11 +33,15 @@ def measure(pair: Pair, seconds: float) -> Row:
     """One round on one pair."""
     row: Row = {}
     for streams in (1, 4):
-        found, cost = _with_cpu(pair, lambda streams=streams: iperf(pair.a, pair.b, pair.target, seconds=seconds, streams=streams))
+        found, cost = _with_cpu(
+            pair, lambda streams=streams: iperf(pair.a, pair.b, pair.target, seconds=seconds, streams=streams)
+        )
         row[f"tcp{streams}_gbit"] = found.gbit
         row[f"tcp{streams}_cpu_s_per_gb"] = cost / (found.bytes / 1e9) if found.bytes else float("nan")
     for payload in (1400, 64):
-        found, cost = _with_cpu(pair, lambda payload=payload: iperf(pair.a, pair.b, pair.target, seconds=seconds, udp_payload=payload))
+        found, cost = _with_cpu(
+            pair, lambda payload=payload: iperf(pair.a, pair.b, pair.target, seconds=seconds, udp_payload=payload)
+        )
         row[f"udp{payload}_kpps"] = found.packets_per_second / 1e3
         row[f"udp{payload}_lost"] = found.lost
     for interval in _PING_INTERVALS:

@@ -50,7 +50,9 @@ def plan(config: NetworkConfig | None, settings: LocalSettings, *, online: bool)
     """Addresses (vl2 §7.3) and routes (§7.4) that `config` gives us; default routes via a gateway only while online."""
     if config is None:
         return Plan()
-    addresses = tuple(sorted({a for a in config.static_ips if settings.allows(a)}, key=lambda a: (len(a.ip), a.ip, a.port)))
+    addresses = tuple(
+        sorted({a for a in config.static_ips if settings.allows(a)}, key=lambda a: (len(a.ip), a.ip, a.port))
+    )
     routes = [r for route in config.routes if (r := _route(route.target, route.via, addresses, settings)) is not None]
     if not online:
         routes = [r for r in routes if r.via is None or r.target.port != 0]

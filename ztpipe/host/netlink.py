@@ -79,7 +79,11 @@ class Netlink:
             text = message.get("local") or message.get("address")
             if text:
                 packed = ipaddress.ip_address(text).packed
-                found.append(UnderlayAddress(names[message["index"]], message["index"], InetAddress(packed, message["prefixlen"])))
+                found.append(
+                    UnderlayAddress(
+                        names[message["index"]], message["index"], InetAddress(packed, message["prefixlen"])
+                    )
+                )
         return sorted(found, key=lambda a: (a.interface, len(a.address.ip), a.address.ip))
 
     async def link_index(self, name: str) -> int | None:
@@ -109,7 +113,9 @@ class Netlink:
 
     async def remove_address(self, index: int, address: InetAddress) -> None:
         with _tolerate(99, 19, 3):  # EADDRNOTAVAIL, ENODEV, ESRCH: gone already
-            await self._ip.addr("del", index=index, address=str(ipaddress.ip_address(address.ip)), prefixlen=address.port)
+            await self._ip.addr(
+                "del", index=index, address=str(ipaddress.ip_address(address.ip)), prefixlen=address.port
+            )
 
     async def add_route(self, index: int, route: ManagedRoute) -> None:
         """Main table, protocol static. With a gateway: metric 5000. A default route goes in as two halves."""

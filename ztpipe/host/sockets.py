@@ -1,7 +1,7 @@
 """UDP sockets of the underlay: one per local address, port and peer worker (vl1-behaviour §6.1, §6.2).
 
-All sockets of one (address, port) share it by SO_REUSEPORT: the kernel spreads remote endpoints over them and keeps each
-remote on one socket, so the order of a peer's datagrams survives several peer workers.
+All sockets of one (address, port) share it by SO_REUSEPORT: the kernel spreads remote endpoints over them and keeps
+each remote on one socket, so the order of a peer's datagrams survives several peer workers.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class UdpBinding:
 
 
 def open_binding(number: int, local: InetAddress, interface: str, *, workers: int, gro: bool) -> UdpBinding:
-    """Bind `workers` sockets to `local`, on its device if there is one. Raises OSError (EADDRINUSE, EADDRNOTAVAIL, ...)."""
+    """Bind `workers` sockets to `local`, on its device if there is one. Raises OSError (EADDRINUSE, ...)."""
     binding = UdpBinding(number, local, interface)
     try:
         for _ in range(workers):
@@ -77,7 +77,11 @@ def _open(local: InetAddress, interface: str, *, shared: bool, gro: bool) -> soc
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         _set_buffers(sock)
         # An underlay with a small MTU fragments our datagrams rather than losing them.
-        level, option = (socket.IPPROTO_IP, _IP_MTU_DISCOVER) if family == socket.AF_INET else (socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER)
+        level, option = (
+            (socket.IPPROTO_IP, _IP_MTU_DISCOVER)
+            if family == socket.AF_INET
+            else (socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER)
+        )
         sock.setsockopt(level, option, _PMTUDISC_DONT)
         if interface:
             # keeps managed default routes from capturing our own transport; needs CAP_NET_RAW, works without

@@ -37,6 +37,7 @@ class TunOffload(IntFlag):
     USO6 = 0x40
 
 
+NOTHING = TunOffload(0)
 TSO = TunOffload.CSUM | TunOffload.TSO4 | TunOffload.TSO6 | TunOffload.TSO_ECN
 USO = TunOffload.USO4 | TunOffload.USO6
 
@@ -56,10 +57,12 @@ class Tap:
     mac: int
     mtu: int
     queues: list[int] = field(default_factory=list)
-    offload: TunOffload = TunOffload(0)
+    offload: TunOffload = NOTHING
 
     @classmethod
-    def create(cls, names: Iterator[str], mac: int, mtu: int, *, queues: int = 1, tso: bool = True, uso: bool = True) -> Tap:
+    def create(
+        cls, names: Iterator[str], mac: int, mtu: int, *, queues: int = 1, tso: bool = True, uso: bool = True
+    ) -> Tap:
         """Make a device under the first free name of `names`, set MAC and MTU, bring it up.
 
         Raises TapError when there is no /dev/net/tun, no CAP_NET_ADMIN, or no free name.
@@ -126,14 +129,20 @@ def _open_queue(name: str, *, multi_queue: bool) -> int:
     try:
         fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError as error:
-        raise TapError(errno.ENOENT, "/dev/net/tun is missing: load the tun module or pass the device into the container") from error
+        raise TapError(
+            errno.ENOENT, "/dev/net/tun is missing: load the tun module or pass the device into the container"
+        ) from error
     except OSError as error:
-        raise TapError(error.errno or errno.EIO, "cannot open /dev/net/tun: run as root or with CAP_NET_ADMIN") from error
+        raise TapError(
+            error.errno or errno.EIO, "cannot open /dev/net/tun: run as root or with CAP_NET_ADMIN"
+        ) from error
     flags = _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR | (_IFF_MULTI_QUEUE if multi_queue else 0)
     try:
         fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
         fcntl.ioctl(fd, _TUNSETVNETHDRSZ, struct.pack("i", VNET_HEADER))
     except OSError as error:
         os.close(fd)
-        raise TapError(error.errno or errno.EIO, f"cannot create TAP device {name}: run as root or with CAP_NET_ADMIN") from error
+        raise TapError(
+            error.errno or errno.EIO, f"cannot create TAP device {name}: run as root or with CAP_NET_ADMIN"
+        ) from error
     return fd

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -102,8 +103,13 @@ class Demo:
         gateway.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
         # our own LAN must not be taken for a path of the underlay
         settings = {"interfacePrefixBlacklist": ["lan"]}
-        return Site(letter, host, Gateway(gateway, self.lab.directory, flags=self.flags, settings=settings),
-                    f"{_OVERLAY}.{number}", lan)  # fmt: skip
+        return Site(
+            letter,
+            host,
+            Gateway(gateway, self.lab.directory, flags=self.flags, settings=settings),
+            f"{_OVERLAY}.{number}",
+            lan,
+        )
 
     def _create_network(self, root: Gateway, sites: list[Site]) -> str:
         routes: list[dict[str, Any]] = [{"target": f"{_OVERLAY}.0/24", "via": None}]
@@ -117,7 +123,7 @@ class Demo:
         for site in sites:
             site.gateway.wait_ok(nwid)
             other = next(s for s in sites if s is not site)
-            site.gateway.wait_for(f"the route to {other.lan}.0/24", lambda s=site, o=other: self._has_route(s, o), 10)
+            site.gateway.wait_for(f"the route to {other.lan}.0/24", partial(self._has_route, site, other), 10)
 
     @staticmethod
     def _has_route(site: Site, other: Site) -> bool:
@@ -127,21 +133,31 @@ class Demo:
         # the first ones resolve addresses on three links
         ping(sites[0].host, f"{sites[1].lan}.2", count=3, interval=0.2)
         found: Ping = ping(sites[0].host, f"{sites[1].lan}.2", count=10, interval=0.1)
-        self._result("ping host A → host B", f"{found.median:.2f} ms median, {found.lost} of {found.sent} lost", found.lost == 0)
+        self._result(
+            "ping host A → host B", f"{found.median:.2f} ms median, {found.lost} of {found.sent} lost", found.lost == 0
+        )
 
     def _transfer(self, sites: list[Site]) -> None:
         found: Transfer = transfer(sites[0].host, sites[1].host, f"{sites[1].lan}.2", TRANSFER_BYTES)
         digest = found.received.split()[-1][:16] if found.received else "nothing arrived"
-        self._result(f"{TRANSFER_BYTES // 1_000_000} MB over TCP", f"SHA-256 {digest}… at both ends" if found.intact else
-                     f"differs: sent {found.sent}, received {found.received}", found.intact)  # fmt: skip
+        self._result(
+            f"{TRANSFER_BYTES // 1_000_000} MB over TCP",
+            f"SHA-256 {digest}… at both ends"
+            if found.intact
+            else f"differs: sent {found.sent}, received {found.received}",
+            found.intact,
+        )
 
     def _throughput(self, sites: list[Site]) -> None:
         for source, sink in ((sites[0], sites[1]), (sites[1], sites[0])):
             meter = CpuMeter([site.gateway.pid() for site in sites]).start()
             found: Throughput = iperf(source.host, sink.host, f"{sink.lan}.2", seconds=self.seconds)
             cost = meter.total() / (found.bytes / 1e9) if found.bytes else float("inf")
-            self._result(f"iperf3 TCP {source.letter.upper()} → {sink.letter.upper()}",
-                         f"{found.gbit:.2f} Gbit/s, {cost:.2f} CPU s/GB (both gateways)", found.bytes > 0)  # fmt: skip
+            self._result(
+                f"iperf3 TCP {source.letter.upper()} → {sink.letter.upper()}",
+                f"{found.gbit:.2f} Gbit/s, {cost:.2f} CPU s/GB (both gateways)",
+                found.bytes > 0,
+            )
 
     def _report(self, site: Site) -> list[dict[str, Any]]:
         workers: list[dict[str, Any]] = site.gateway.api("GET", "/ztpipe/workers")
@@ -168,17 +184,29 @@ class Demo:
         for letter, workers in self.reports.items():
             for worker in workers:
                 counters: dict[str, int] = worker["counters"]
-                handled = ", ".join(f"{name} {count:,}" for name, count in counters.items()
-                                    if count and name in _SHOWN)  # fmt: skip
-                drops = ", ".join(f"{name[5:]} {count:,}" for name, count in counters.items() if count and name.startswith("drop_"))
-                table.add_row(letter.upper(), str(worker["name"]), str(worker["restarts"]), _cpu(worker), handled, drops or "none")
+                handled = ", ".join(f"{name} {count:,}" for name, count in counters.items() if count and name in _SHOWN)
+                drops = ", ".join(
+                    f"{name[5:]} {count:,}" for name, count in counters.items() if count and name.startswith("drop_")
+                )
+                table.add_row(
+                    letter.upper(), str(worker["name"]), str(worker["restarts"]), _cpu(worker), handled, drops or "none"
+                )
         self.console.print(table)
 
 
 _SHOWN = {
-    "tap_read_frames", "tap_write_frames", "seal_packets", "open_packets", "udp_send_datagrams", "udp_receive_datagrams",
-    "tap_punted", "open_punted", "udp_punted", "punts", "sent_datagrams",
-}  # fmt: skip
+    "tap_read_frames",
+    "tap_write_frames",
+    "seal_packets",
+    "open_packets",
+    "udp_send_datagrams",
+    "udp_receive_datagrams",
+    "tap_punted",
+    "open_punted",
+    "udp_punted",
+    "punts",
+    "sent_datagrams",
+}
 
 
 def _cpu(worker: dict[str, Any]) -> str:
@@ -197,7 +225,9 @@ def main(*, layout: str = "pipeline", seconds: float = 4) -> int:
     try:
         with Lab("zpd") as lab:
             demo = Demo(lab, console, layout=layout, seconds=seconds)
-            with Progress(SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console) as progress:
+            with Progress(
+                SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console
+            ) as progress:
                 task = progress.add_task("starting", total=9)
 
                 def step(what: str) -> None:

@@ -48,7 +48,9 @@ class Namespace:
         """Run to the end inside; LabError with its stderr if it fails and `check`."""
         done = subprocess.run(self.command(argv), capture_output=True, text=True, timeout=timeout, check=False)
         if check and done.returncode != 0:
-            raise LabError(f"{self.label}: {' '.join(argv)}: exit {done.returncode}: {(done.stderr or done.stdout).strip()}")
+            raise LabError(
+                f"{self.label}: {' '.join(argv)}: exit {done.returncode}: {(done.stderr or done.stdout).strip()}"
+            )
         return done
 
     def popen(self, *argv: str, **options: Any) -> subprocess.Popen[Any]:
@@ -57,7 +59,7 @@ class Namespace:
         self.processes.append(process)
         return process
 
-    def socket(self, family: int, kind: int) -> socket.socket:
+    def open_socket(self, family: int, kind: int) -> socket.socket:
         """A socket that lives inside: made by a short-lived thread which enters the namespace."""
         made: list[socket.socket | OSError] = []
 
@@ -79,7 +81,7 @@ class Namespace:
 
     def connect(self, host: str, port: int, timeout: float = 5) -> socket.socket:
         """A TCP connection made inside."""
-        sock = self.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+        sock = self.open_socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
         sock.settimeout(timeout)
         try:
             sock.connect((host, port))
@@ -125,7 +127,9 @@ class Lab:
     def __enter__(self) -> Lab:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -153,9 +157,18 @@ class Lab:
         made.run("ip", "link", "set", "br0", "up")
         return made
 
-    def cable(self, host: Namespace, device: str, addresses: Sequence[str], other: Namespace, *, plug: str | None = None,
-              other_addresses: Sequence[str] = (), mtu: int = 1500) -> None:  # fmt: skip
-        """A veth pair: `device` with `addresses` in `host`; the other end in `other`, as a port of br0 or named `plug`."""
+    def cable(
+        self,
+        host: Namespace,
+        device: str,
+        addresses: Sequence[str],
+        other: Namespace,
+        *,
+        plug: str | None = None,
+        other_addresses: Sequence[str] = (),
+        mtu: int = 1500,
+    ) -> None:
+        """A veth pair: `device` with `addresses` in `host`; the other end in `other`, on its br0 or named `plug`."""
         self._cables += 1
         near, far = f"{self.prefix}a{self._cables}", f"{self.prefix}b{self._cables}"
         _ip("link", "add", near, "mtu", str(mtu), "type", "veth", "peer", "name", far, "mtu", str(mtu))

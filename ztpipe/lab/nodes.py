@@ -1,4 +1,4 @@
-"""Nodes in the laboratory: our own gateway, or an unmodified zerotier-one, driven alike through home directory and API."""
+"""Nodes in the laboratory: our own gateway, or an unmodified zerotier-one, driven alike through home and API."""
 
 from __future__ import annotations
 
@@ -28,8 +28,15 @@ class NodeFailed(RuntimeError):
 class LabNode:
     """One running node with a home directory of its own."""
 
-    def __init__(self, namespace: Namespace, directory: Path, *, identity: Identity | None = None,
-                 settings: Mapping[str, Json] | None = None, extra: Mapping[str, Json] | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        namespace: Namespace,
+        directory: Path,
+        *,
+        identity: Identity | None = None,
+        settings: Mapping[str, Json] | None = None,
+        extra: Mapping[str, Json] | None = None,
+    ) -> None:
         self.namespace = namespace
         self.home = directory / f"home-{namespace.label}"
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -38,7 +45,10 @@ class LabNode:
         self.process: subprocess.Popen[Any] | None = None
         _write(self.home / "identity.secret", self.identity.text(private=True), 0o600)
         _write(self.home / "identity.public", self.identity.text(), 0o644)
-        local = {"settings": {"portMappingEnabled": False, "allowTcpFallbackRelay": False, **(settings or {})}, **(extra or {})}
+        local = {
+            "settings": {"portMappingEnabled": False, "allowTcpFallbackRelay": False, **(settings or {})},
+            **(extra or {}),
+        }
         _write(self.home / "local.conf", json.dumps(local), 0o644)
 
     @property
@@ -160,7 +170,7 @@ class Gateway(LabNode):
         self.flags = list(flags)
 
     def command(self) -> list[str]:
-        return [sys.executable, "-m", "ztpipe", "run", *self.flags, "-U", "-p9993", str(self.home)]
+        return [sys.executable, "-m", "ztpipe", "run", *self.flags, "-p", "9993", str(self.home)]
 
 
 class Reference(LabNode):
@@ -176,15 +186,21 @@ class Reference(LabNode):
 
 def private_planet() -> World:
     """A planet without roots: the node then knows no root but its moons, and nothing on the internet."""
-    key = Identity.generate_keys(os.urandom)
-    return World.make(WorldType.PLANET, int.from_bytes(os.urandom(6), "big"), int(time.time() * 1000), key, ())
+    return _world(WorldType.PLANET, int.from_bytes(os.urandom(6), "big"), ())
 
 
 def moon(root: Identity, endpoints: Iterable[str]) -> World:
     """A moon with one root."""
-    key = Identity.generate_keys(os.urandom)
-    roots = (Root(root.without_private(), tuple(InetAddress.parse(e) for e in endpoints)),)
-    return World.make(WorldType.MOON, root.address, int(time.time() * 1000), key, roots)
+    stable = tuple(InetAddress.parse(endpoint) for endpoint in endpoints)
+    return _world(WorldType.MOON, root.address, (Root(root.without_private(), stable),))
+
+
+def _world(kind: WorldType, number: int, roots: tuple[Root, ...]) -> World:
+    """Signed by a throw-away key, which nobody needs again."""
+    key = Identity.generate(os.urandom)
+    assert key.private is not None
+    unsigned = World(kind, number, int(time.time() * 1000), key.public, b"", roots)
+    return unsigned.sign(key.public, key.private)
 
 
 def _write(path: Path, data: str | bytes, mode: int) -> None:

@@ -60,8 +60,18 @@ class Throughput:
         return self.bits_per_second / 1e9
 
 
-def iperf(source: Namespace, sink: Namespace, target: str, *, seconds: float = 3, streams: int = 1,
-          udp_payload: int = 0, rate: str = "0", port: int = 5201, omit: int = 0) -> Throughput:  # fmt: skip
+def iperf(
+    source: Namespace,
+    sink: Namespace,
+    target: str,
+    *,
+    seconds: float = 3,
+    streams: int = 1,
+    udp_payload: int = 0,
+    rate: str = "0",
+    port: int = 5201,
+    omit: int = 0,
+) -> Throughput:
     """One iperf3 run from `source` to `sink`. `udp_payload` 0: TCP."""
     with iperf_server(sink, port):
         argv = ["iperf3", "-J", "-c", target, "-p", str(port), "-t", str(seconds), "-P", str(streams)]
@@ -143,7 +153,9 @@ class Transfer:
         return self.sent == self.received
 
 
-def transfer(source: Namespace, sink: Namespace, target: str, size: int, *, port: int = 5300, timeout: float = 60) -> Transfer:
+def transfer(
+    source: Namespace, sink: Namespace, target: str, size: int, *, port: int = 5300, timeout: float = 60
+) -> Transfer:
     """Send `size` random bytes over TCP; count and SHA-256 of both ends."""
     receiver = sink.popen(sys.executable, "-c", _RECEIVER, str(port), stdout=subprocess.PIPE, text=True)
     assert receiver.stdout is not None

@@ -1,1 +1,1 @@
-"""What control is made of: each module turns one kind of the node's actions into the world, or the world into its events."""
+"""What control is made of: each module turns the node's actions into the world, or the world into its events."""

@@ -11,7 +11,7 @@ from ztpipe.node import actions as act
 from ztpipe.runtime.bindings import Bindings
 from ztpipe.runtime.hostnetworks import HostNetworks
 from ztpipe.runtime.slowpath import SlowPathCounters
-from ztpipe.shm.tables import TableFull, Tables
+from ztpipe.shm.tables import Tables
 from ztpipe.store import Home
 
 log = structlog.get_logger("control")
@@ -20,8 +20,17 @@ log = structlog.get_logger("control")
 class ActionRunner:
     """Runs actions in the order the node gave them. Nothing here decides anything."""
 
-    def __init__(self, tables: Tables, bindings: Bindings, networks: HostNetworks, home: Home, counters: SlowPathCounters,
-                 *, controller: Callable[[act.ControllerRequest], None], event: Callable[[act.Event], None]) -> None:  # fmt: skip
+    def __init__(
+        self,
+        tables: Tables,
+        bindings: Bindings,
+        networks: HostNetworks,
+        home: Home,
+        counters: SlowPathCounters,
+        *,
+        controller: Callable[[act.ControllerRequest], None],
+        event: Callable[[act.Event], None],
+    ) -> None:
         self._tables, self._bindings, self._networks = tables, bindings, networks
         self._home, self._counters = home, counters
         self._by_type: dict[type, Callable[[Any], None]] = {
@@ -66,19 +75,23 @@ class ActionRunner:
         except OSError as error:
             log.error("cannot save state", kind=action.kind, id=f"{action.id:x}", error=str(error))
 
-    # A full table costs speed, never correctness: what has no entry is punted and sent by the slow path.
+    # A full table costs speed, never correctness: what has no entry is punted and goes the slow way.
 
     def _install_peer(self, a: act.InstallPeer) -> None:
-        self._try(lambda: self._tables.install_peer(a))
+        index = self._tables.install_peer(
+            a.address, a.salsa_key, a.k0, a.k1, a.suite, a.binding, a.remote, a.mtu, a.direct
+        )
+        self._note(index is not None)
 
     def _install_path(self, a: act.InstallPath) -> None:
-        self._try(lambda: self._tables.install_path(a))
+        self._note(self._tables.install_path(a.address, a.binding, a.remote))
 
     def _install_member(self, a: act.InstallMember) -> None:
-        self._try(lambda: self._tables.install_member(a))
+        self._note(self._tables.install_member(a.nwid, a.address, a.receive, a.send_until))
 
     def _install_network(self, a: act.InstallNetwork) -> None:
-        index = self._try(lambda: self._tables.install_network(a))
+        index = self._tables.install_network(a.nwid, a.mac, a.mtu, accept_all=a.accept_all, bridge=a.bridge)
+        self._note(index is not None)
         if index is not None:
             self._networks.installed(a.nwid, index)
 
@@ -86,10 +99,6 @@ class ActionRunner:
         self._networks.removed(a.nwid)
         self._tables.remove_network(a.nwid)
 
-    def _try(self, install: Callable[[], int | None]) -> int | None:
-        try:
-            return install()
-        except TableFull as error:
+    def _note(self, installed: bool) -> None:
+        if not installed:
             self._counters.drop("table_full", 1)
-            log.warning("shared table full", table=str(error))
-            return None

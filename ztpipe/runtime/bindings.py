@@ -26,10 +26,17 @@ class SocketCarrier(Protocol):
 
 
 class Bindings:
-    """One binding per usable local address and port; ids are never used twice while a socket of the old one may be named."""
+    """One binding per usable local address and port."""
 
-    def __init__(self, carrier: SocketCarrier, ports: Sequence[int], *, workers: int, gro: bool,
-                 changed: Callable[[list[Binding]], None]) -> None:  # fmt: skip
+    def __init__(
+        self,
+        carrier: SocketCarrier,
+        ports: Sequence[int],
+        *,
+        workers: int,
+        gro: bool,
+        changed: Callable[[list[Binding]], None],
+    ) -> None:
         self._carrier, self._workers, self._gro, self._changed = carrier, workers, gro, changed
         self.ports = list(ports)
         self.by_id: dict[int, UdpBinding] = {}
@@ -37,9 +44,7 @@ class Bindings:
 
     def sync(self, addresses: Sequence[UnderlayAddress]) -> None:
         """Bind what is missing, close what is gone, keep the rest; then tell the node if anything changed."""
-        wanted = {
-            (InetAddress(a.address.ip, port), a.interface) for a in addresses for port in self.ports
-        }
+        wanted = {(InetAddress(a.address.ip, port), a.interface) for a in addresses for port in self.ports}
         present = {(b.local, b.interface): number for number, b in self.by_id.items()}
         before = set(present)
         for key in before - wanted:

@@ -1,7 +1,8 @@
 """Node time: milliseconds that start at the wall clock and then only go forward.
 
-The kernel adds the same offset to CLOCK_MONOTONIC (`zt_now`), so stamps made by workers compare with the node's own.
-A wall clock that is set while we run changes nothing: credentials are compared with the controller's times, not with ours.
+The kernel adds the same offset to CLOCK_MONOTONIC (`zt_now`), so stamps made by workers compare with the node's
+own. A wall clock that is set while we run changes nothing:
+credentials are compared with the controller's times, not with ours.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The running node as the HTTP API sees it (`ztpipe.api.service.Service`): reads records, turns requests into events."""
+"""The running node as the HTTP API sees it (`ztpipe.api.service.Service`): records out, requests into events."""
 
 from __future__ import annotations
 

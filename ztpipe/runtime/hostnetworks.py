@@ -66,8 +66,18 @@ class HostNetwork:
 class HostNetworks:
     """All joined networks, by id. Everything here runs in control's loop."""
 
-    def __init__(self, address: int, netlink: Netlink, carrier: TapCarrier, *, queues: int, tso: bool, uso: bool,
-                 settings: Callable[[int], LocalSettings], groups_changed: Callable[[int, set[MulticastGroup]], None]) -> None:  # fmt: skip
+    def __init__(
+        self,
+        address: int,
+        netlink: Netlink,
+        carrier: TapCarrier,
+        *,
+        queues: int,
+        tso: bool,
+        uso: bool,
+        settings: Callable[[int], LocalSettings],
+        groups_changed: Callable[[int, set[MulticastGroup]], None],
+    ) -> None:
         self._address, self._netlink, self._carrier = address, netlink, carrier
         self._queues, self._tso, self._uso = queues, tso, uso
         self._load_settings, self._groups_changed = settings, groups_changed
@@ -95,9 +105,13 @@ class HostNetworks:
         names: Iterator[str] = (device_name(network.nwid, trial) for trial in itertools.count())
         try:
             network.tap = Tap.create(
-                itertools.islice(names, _NAME_TRIALS), mac_of(self._address, network.nwid), mtu,
-                queues=self._queues, tso=self._tso, uso=self._uso,
-            )  # fmt: skip
+                itertools.islice(names, _NAME_TRIALS),
+                mac_of(self._address, network.nwid),
+                mtu,
+                queues=self._queues,
+                tso=self._tso,
+                uso=self._uso,
+            )
             network.error = ""
         except TapError as error:
             if not network.error:
@@ -150,7 +164,11 @@ class HostNetworks:
             return "no_tap"
         if len(action.payload) > network.tap.mtu:
             return "frame_over_mtu"
-        header = action.destination.to_bytes(6, "big") + action.source.to_bytes(6, "big") + action.ethertype.to_bytes(2, "big")
+        header = (
+            action.destination.to_bytes(6, "big")
+            + action.source.to_bytes(6, "big")
+            + action.ethertype.to_bytes(2, "big")
+        )
         try:
             os.write(network.tap.queues[0], _NO_VNET + header + action.payload)
         except OSError:

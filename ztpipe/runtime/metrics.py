@@ -29,20 +29,34 @@ def _reference_families(control: Control, now: int) -> Iterator[tuple[str, str, 
     def total(name: str) -> int:
         return sum(int(counters.get(name, 0)) for counters in reports if isinstance(counters, dict))
 
-    yield "zt_data", "counter", "number of bytes ZT has transmitted or received", [
-        ({"direction": "rx", "protocol": "udp"}, total("udp_receive_bytes")),
-        ({"direction": "tx", "protocol": "udp"}, total("udp_send_bytes") + total("sent_bytes")),
-    ]  # fmt: skip
+    yield (
+        "zt_data",
+        "counter",
+        "number of bytes ZT has transmitted or received",
+        [
+            ({"direction": "rx", "protocol": "udp"}, total("udp_receive_bytes")),
+            ({"direction": "tx", "protocol": "udp"}, total("udp_send_bytes") + total("sent_bytes")),
+        ],
+    )
     yield "zt_num_networks", "gauge", "number of networks this instance is joined to", [({}, len(statuses))]
-    yield "zt_network_multicast_groups_subscribed", "gauge", "number of multicast groups networks are subscribed to", [
-        ({"network_id": f"{record.nwid:016x}"}, len(record.multicast_groups)) for record in statuses
-    ]
-    yield "zt_peer_path_count", "gauge", "number of paths to peer", [
-        ({"node_id": f"{peer.address:010x}", "status": "alive"}, len(peer.paths)) for peer in control.node.peers(now)
-    ]
-    yield "ztpipe_peer_latency_milliseconds", "gauge", "round trip of the best path", [
-        ({"node_id": f"{peer.address:010x}"}, peer.latency) for peer in control.node.peers(now) if peer.latency >= 0
-    ]
+    yield (
+        "zt_network_multicast_groups_subscribed",
+        "gauge",
+        "number of multicast groups networks are subscribed to",
+        [({"network_id": f"{record.nwid:016x}"}, len(record.multicast_groups)) for record in statuses],
+    )
+    yield (
+        "zt_peer_path_count",
+        "gauge",
+        "number of paths to peer",
+        [({"node_id": f"{peer.address:010x}", "status": "alive"}, len(peer.paths)) for peer in control.node.peers(now)],
+    )
+    yield (
+        "ztpipe_peer_latency_milliseconds",
+        "gauge",
+        "round trip of the best path",
+        [({"node_id": f"{peer.address:010x}"}, peer.latency) for peer in control.node.peers(now) if peer.latency >= 0],
+    )
 
 
 def _worker_families(reports: list[dict[str, object]]) -> Iterator[tuple[str, str, str, list[Sample]]]:
@@ -68,7 +82,9 @@ def _family(name: str, kind: str, text: str, samples: list[Sample]) -> str:
     lines = [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
     for labels, value in samples:
         inner = ",".join(f'{key}="{labels[key]}"' for key in sorted(labels))
-        lines.append(f"{name}{{{inner}}} {value:g}" if not float(value).is_integer() else _sample(name, inner, int(value)))
+        lines.append(
+            f"{name}{{{inner}}} {value:g}" if not float(value).is_integer() else _sample(name, inner, int(value))
+        )
     return "\n".join(lines) + "\n"
 
 

@@ -12,7 +12,7 @@ from ztpipe.host.sockets import port_is_free, random_port
 from ztpipe.host.tap import TapError
 from ztpipe.store import Home
 from ztpipe.wire.errors import WireError
-from ztpipe.wire.world import EARTH, World
+from ztpipe.wire.world import EARTH, World, verify_update
 
 log = structlog.get_logger("control")
 _CAP_NET_ADMIN = 12
@@ -27,11 +27,17 @@ def check_host(config: Config) -> None:
     if not config.require_tap:
         return
     if not os.path.exists("/dev/net/tun"):
-        raise TapError(errno.ENOENT, "/dev/net/tun is missing: load the tun module or pass the device into the container,"
-                       " or set ztpipe.requireTap to false for a node without networks")  # fmt: skip
+        raise TapError(
+            errno.ENOENT,
+            "/dev/net/tun is missing: load the tun module or pass the device into the container,"
+            " or set ztpipe.requireTap to false for a node without networks",
+        )
     if not _has_net_admin():
-        raise TapError(errno.EPERM, "no CAP_NET_ADMIN, so no TAP device can be made: run as root or grant it,"
-                       " or set ztpipe.requireTap to false for a node without networks")  # fmt: skip
+        raise TapError(
+            errno.EPERM,
+            "no CAP_NET_ADMIN, so no TAP device can be made: run as root or grant it,"
+            " or set ztpipe.requireTap to false for a node without networks",
+        )
 
 
 def _has_net_admin() -> bool:
@@ -47,7 +53,10 @@ def choose_ports(config: Config) -> list[int]:
     settings = config.local.settings
     primary = config.port or random_port()
     if (number := port_is_free(primary)) != 0:
-        raise PortInUse(number, f"cannot bind to port {primary}: another node or program uses it; stop it or choose another port with -p")
+        raise PortInUse(
+            number,
+            f"cannot bind to port {primary}: another node or program uses it; stop it or choose another port with -p",
+        )
     ports = [primary]
     if settings.allow_secondary_port:
         secondary = settings.secondary_port or random_port()
@@ -57,12 +66,14 @@ def choose_ports(config: Config) -> list[int]:
 
 
 def load_worlds(home: Home) -> tuple[World, list[World]]:
-    """The planet in force and every stored moon (vl1-wire §11.3): a cached planet wins unless ours is its newer version."""
+    """The planet in force and all stored moons (vl1-wire §11.3): a cached planet wins unless ours is newer."""
     planet = _decode(home.planet(), "planet")
-    if planet is None or EARTH.updates(planet):
+    if planet is None or verify_update(planet, EARTH):
         planet = EARTH
         home.save_planet(EARTH.encode())
-    moons = [moon for number, data in home.moons().items() if (moon := _decode(data, f"moon {number:016x}")) is not None]
+    moons = [
+        moon for number, data in home.moons().items() if (moon := _decode(data, f"moon {number:016x}")) is not None
+    ]
     return planet, moons
 
 
