@@ -1,7 +1,8 @@
-"""The durable store: one SQLite file, one row per object (controller §10 says what the reference keeps).
+"""The durable store: one SQLite file, one row per object.
 
 Write-ahead logging with full synchronisation: a write that has returned survives a crash of the machine, and a write
-that was cut short leaves the row as it was.
+that was cut short leaves the row as it was.  A new file takes over the JSON files that the reference keeps in the same
+directory (controller §10); they are left as they are.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from ztpipe.controller.coerce import JsonObject
+from ztpipe.controller.coerce import JsonObject, integer
 from ztpipe.controller.store import StoreError
+from ztpipe.controller.store_import import member_files, network_files
 
 FILE_NAME: Final = "controller.db"
 SCHEMA_VERSION: Final = 1
@@ -36,14 +38,21 @@ CREATE TABLE member (
     PRIMARY KEY (nwid, address)
 ) WITHOUT ROWID;
 """
+_SAVE_NETWORK: Final = "INSERT OR REPLACE INTO network (nwid, revision, object) VALUES (?, ?, ?)"
+_SAVE_MEMBER: Final = "INSERT OR REPLACE INTO member (nwid, address, revision, object) VALUES (?, ?, ?, ?)"
 
 
 class SqliteStore:
-    """A `Store` in `<home>/controller.db`, mode 0600; created if missing.  Every failure is a StoreError."""
+    """A `Store` in `<directory>/controller.db`, mode 0600; made if missing.  Every failure is a StoreError.
 
-    def __init__(self, home: Path) -> None:
-        self.path = home / FILE_NAME
+    `imported` is the number of networks taken over from the reference's files when the file was made.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / FILE_NAME
+        self.imported = 0
         try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             # Made first, so that the file never exists with a wider mode.
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             self._db = sqlite3.connect(self.path, isolation_level=None)
@@ -80,13 +89,11 @@ class SqliteStore:
 
     def save_network(self, record: JsonObject) -> None:
         """Write a network record, replacing the one before."""
-        row = (record["nwid"], record.get("revision", 0), _encode(record))
-        self._write("INSERT OR REPLACE INTO network (nwid, revision, object) VALUES (?, ?, ?)", row)
+        self._write(_SAVE_NETWORK, _network_row(record))
 
     def save_member(self, record: JsonObject) -> None:
         """Write a member record, replacing the one before."""
-        row = (record["nwid"], record["id"], record.get("revision", 0), _encode(record))
-        self._write("INSERT OR REPLACE INTO member (nwid, address, revision, object) VALUES (?, ?, ?, ?)", row)
+        self._write(_SAVE_MEMBER, _member_row(record))
 
     def delete_network(self, nwid: int) -> None:
         """Remove a network and its members in one transaction."""
@@ -120,10 +127,20 @@ class SqliteStore:
                 self._db.execute(statement)
             self._db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
             self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            self._import()
         elif application != _APPLICATION_ID:
             raise StoreError(f"{self.path}: this SQLite file was not made by the controller; move it away")
         elif version != SCHEMA_VERSION:
             raise StoreError(f"{self.path}: has format {version}, this program knows format {SCHEMA_VERSION}")
+
+    def _import(self) -> None:
+        """Take over the reference's files, all of them or, if that fails, none."""
+        directory = self.path.parent
+        for record in network_files(directory):
+            self._db.execute(_SAVE_NETWORK, _network_row(record))
+            members = member_files(directory, record["nwid"])
+            self._db.executemany(_SAVE_MEMBER, map(_member_row, members))
+            self.imported += 1
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -167,6 +184,19 @@ class SqliteStore:
         if not isinstance(value, dict):
             raise StoreError(f"{self.path}: the object of {key} is not a JSON object")
         return value
+
+
+def _network_row(record: JsonObject) -> tuple[object, ...]:
+    return record["nwid"], _revision(record), _encode(record)
+
+
+def _member_row(record: JsonObject) -> tuple[object, ...]:
+    return record["nwid"], record["id"], _revision(record), _encode(record)
+
+
+def _revision(record: JsonObject) -> int:
+    """The revision as a number that SQLite can hold."""
+    return integer(record.get("revision"), 0) & 0x7FFFFFFFFFFFFFFF
 
 
 def _encode(record: JsonObject) -> str:
