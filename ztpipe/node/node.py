@@ -199,8 +199,14 @@ class Node:
         self._vl2.controller_error(now, nwid, code)
         self._settle(now)
 
+    def set_tap_error(self, now: int, nwid: int, failed: bool) -> None:
+        """The host cannot provide the TAP of a network (status PORT_ERROR), or can again."""
+        self._vl2.set_tap_error(now, nwid, failed)
+        self._settle(now)
+
     def send_verb(self, now: int, destination: int, verb: Verb, payload: bytes, *, compress: bool = False) -> None:
         """Send anything to anybody; for the controller, and for user messages."""
+        self._vl2.sent_by_controller(now, destination, verb, payload)
         self._vl1.send(now, destination, verb, payload, compress=compress)
         self._settle(now)
 

@@ -160,6 +160,12 @@ class Vl2(Protocol):
     def set_multicast_groups(self, now: int, nwid: int, groups: set[MulticastGroup]) -> None: ...
     def config_from_controller(self, now: int, nwid: int, dictionary: bytes) -> None: ...
     def controller_error(self, now: int, nwid: int, code: ErrorCode) -> None: ...
+    def sent_by_controller(self, now: int, destination: int, verb: Verb, payload: bytes) -> None:
+        """Our controller is sending this: whoever gets a configuration may gather for 180 s (vl2 §6.2)."""
+
+    def set_tap_error(self, now: int, nwid: int, failed: bool) -> None:
+        """The host cannot provide the TAP of a network, or can again."""
+
     def statuses(self) -> list[NetworkStatusRecord]: ...
 
 
@@ -210,6 +216,12 @@ class NullVl2:
         pass
 
     def controller_error(self, now: int, nwid: int, code: ErrorCode) -> None:
+        pass
+
+    def sent_by_controller(self, now: int, destination: int, verb: Verb, payload: bytes) -> None:
+        pass
+
+    def set_tap_error(self, now: int, nwid: int, failed: bool) -> None:
         pass
 
     def statuses(self) -> list[NetworkStatusRecord]:
