@@ -1,4 +1,4 @@
-"""Every captured packet opens, decodes to its golden fields, encodes to the same payload and seals to the same bytes."""
+"""Every captured packet opens, decodes to its golden fields, encodes to the same payload and seals to the same."""
 
 from __future__ import annotations
 

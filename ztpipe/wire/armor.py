@@ -43,7 +43,7 @@ def derive(key48: bytes, label: bytes, context: int = 0, iteration: int = 0) -> 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class SessionKeys:
-    """What two nodes agree upon, expanded: `salsa32` for suites 0 and 1, `k0` (GMAC) and `k1` (tag, CTR) for suite 3."""
+    """What two nodes agree upon, expanded: `salsa32` for suites 0 and 1; `k0` (GMAC), `k1` (tag, CTR) for suite 3."""
 
     key: bytes
     salsa32: bytes = field(init=False, compare=False)

@@ -20,7 +20,7 @@ FAST_PROPAGATE: Final = 0x01
 
 @dataclass(frozen=True, slots=True)
 class ConfigChunk:
-    """Body of OK(NETWORK_CONFIG_REQUEST), payload of NETWORK_CONFIG. `update_id` 0: the complete, unsigned legacy form."""
+    """Body of OK(NETWORK_CONFIG_REQUEST), payload of NETWORK_CONFIG. `update_id` 0: the unsigned legacy form."""
 
     nwid: int
     data: bytes

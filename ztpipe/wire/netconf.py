@@ -83,7 +83,7 @@ NO_DNS: Final = Dns()
 
 @dataclass(frozen=True, slots=True)
 class NetworkConfig:
-    """A member's configuration. Ports of `static_ips` are prefix lengths; `specialists` are addresses with role bits."""
+    """A member's configuration. Ports of `static_ips` are prefix lengths; `specialists` are addresses and role bits."""
 
     network_id: int
     timestamp: int

@@ -109,7 +109,7 @@ class World:
 
 
 def verify_update(old: World | None, new: World) -> bool:
-    """Whether `new` may replace `old` (vl1-wire §11.3). Whether to take a first world at all is the caller's decision."""
+    """Whether `new` may replace `old` (vl1-wire §11.3). Whether to take a first world is the caller's decision."""
     if old is None or old.type is WorldType.NULL or old.id == 0:
         return True
     if new.id != old.id or new.type is not old.type or new.timestamp <= old.timestamp:
