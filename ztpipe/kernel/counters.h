@@ -23,6 +23,7 @@
     X(udp_send_datagrams, "datagrams sent")                                                                         \
     X(udp_send_bytes, "UDP payload bytes sent")                                                                     \
     X(udp_punted, "datagrams punted to the slow path by the peer stage")                                            \
+    X(udp_gso_refused, "batches that the kernel would not segment, sent one by one")                                \
     /* loop */                                                                                                      \
     X(turns, "turns of the worker's loop")                                                                          \
     X(sleeps, "times the worker slept")                                                                             \
@@ -46,6 +47,7 @@
     X(drop_bad_frame, "FRAME or EXT_FRAME too short or malformed")                                                  \
     X(drop_bad_frame_mac, "EXT_FRAME with a source or destination MAC that is not allowed")                         \
     X(drop_send_error, "the kernel refused a datagram")                                                             \
+    X(drop_send_oversize, "datagram longer than the way to its remote takes")                                       \
     X(drop_no_binding, "local socket gone")
 
 enum zt_counter {
