@@ -405,6 +405,22 @@ def test_locally_authorised_members_are_remembered_for_three_minutes(bench: Benc
     assert not bench.controller.locally_authorized(bench.now, NWID, A)
 
 
+def test_metrics(bench: Bench) -> None:
+    private_network(bench)
+    bench.request(NWID, node(A))
+    authorize(bench, A)
+    authorize(bench, A, False)
+    assert bench.controller.metrics() == {
+        "controller_network_count": 1,
+        "controller_member_count": 1,
+        "controller_network_change_count": 1,
+        "controller_member_change_count": 2,
+        "controller_member_auth_count": 1,
+        "controller_member_deauth_count": 1,
+        "controller_network_config_request": 1,
+    }
+
+
 def test_status_table_is_bounded() -> None:
     table = StatusTable(capacity=3)
     for number in range(5):

@@ -93,6 +93,17 @@ class Controller:
         actions, self._actions = self._actions, []
         return actions
 
+    def metrics(self) -> dict[str, int]:
+        """The metrics of controller §6 by name; those ending in `_count` of networks and members are gauges."""
+        networks = list(self._state.networks())
+        counted = ("network_change", "member_change", "member_auth", "member_deauth")
+        return {
+            "controller_network_count": len(networks),
+            "controller_member_count": sum(len(found.members) for found in networks),
+            **{f"controller_{name}_count": self.counters[name] for name in counted},
+            "controller_network_config_request": self.counters["network_config_request"],
+        }
+
     def _answer(self, now: int, nwid: int, requester: Identity, metadata: bytes, packet_id: int) -> None:
         """Decide and send (controller §7.2).  If the store fails nothing is sent; the member will ask again."""
         try:

@@ -8,7 +8,6 @@ directory (controller §10); they are left as they are.
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -54,7 +53,7 @@ class SqliteStore:
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             # Made first, so that the file never exists with a wider mode.
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            self.path.touch(mode=0o600)
             self._db = sqlite3.connect(self.path, isolation_level=None)
         except (OSError, sqlite3.Error) as error:
             raise StoreError(f"{self.path}: cannot open the controller's database: {error}") from error
@@ -116,7 +115,7 @@ class SqliteStore:
         self._db.execute("PRAGMA busy_timeout = 2000")
         with self._transaction():
             self._migrate()
-        os.chmod(self.path, 0o600)
+        self.path.chmod(0o600)
 
     def _migrate(self) -> None:
         application = self._db.execute("PRAGMA application_id").fetchone()[0]
