@@ -81,8 +81,8 @@ class Hello:
         return cls(timestamp, identity, sent_to, planet_id, planet_timestamp, tail, protocol, major, minor, revision)
 
     def with_moons(self, keys: SessionKeys, packet_id: int, moons: tuple[WorldVersion, ...]) -> Hello:
-        """A copy whose tail lists `moons`, encrypted for a packet with that ID; without moons there is no tail."""
-        return replace(self, tail=crypt_hello_tail(keys, packet_id, encode_hello_tail(moons)) if moons else b"")
+        """A copy whose tail lists `moons`, perhaps none, encrypted for a packet with that ID."""
+        return replace(self, tail=crypt_hello_tail(keys, packet_id, encode_hello_tail(moons)))
 
     def moons(self, keys: SessionKeys, packet_id: int) -> tuple[WorldVersion, ...]:
         """The moons in the tail, without records of other types. On `WireError` the HELLO is dropped without an OK."""
