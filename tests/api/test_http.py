@@ -271,7 +271,7 @@ def recorded_config(service: RecordedService) -> Any:
 def test_bind_fails_only_if_both_families_fail() -> None:
     first = server.bind(0)
     try:
-        with pytest.raises(OSError, match="in use"):
+        with pytest.raises(server.ListenError, match="in use"):
             server.bind(first[0].getsockname()[1])
     finally:
         for sock in first:

@@ -40,8 +40,14 @@ def make_app(service: Service, access: Access) -> web.Application:
     return app
 
 
+class ListenError(OSError):
+    """Neither listener could be bound."""
+
+    exit_status = 255  # service §1.2
+
+
 def bind(port: int) -> list[socket.socket]:
-    """Listening sockets on 0.0.0.0 and [::] (one is enough); raises OSError of the IPv4 one if neither binds."""
+    """Listening sockets on 0.0.0.0 and [::] (one is enough); raises `ListenError`."""
     sockets: list[socket.socket] = []
     failure: OSError | None = None
     for family, host in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):  # access is decided by request
@@ -51,7 +57,7 @@ def bind(port: int) -> list[socket.socket]:
             failure = failure or error
     if not sockets:
         assert failure is not None
-        raise failure
+        raise ListenError(failure.errno, f"cannot listen for the control API on TCP port {port}: {failure.strerror}")
     return sockets
 
 
