@@ -1,4 +1,5 @@
 /* cpu.c: what this CPU can do, and the set of cipher implementations in use. */
+#include "aes_x86_impl.h"
 #include "crypto_impl.h"
 
 #include <sodium.h>
@@ -31,8 +32,27 @@ static struct zt_crypto_impl sets[3] = {
 };
 static int count = 1;
 
-/* Each set differs from the one before it in what the CPU does better; sets are complete. */
+/* A set is complete: it begins as a copy of the one before it and replaces what this CPU does better. */
 static void fill(void) {
+#ifdef __x86_64__
+    if (cpu.aesni) {
+        struct zt_crypto_impl *set = &sets[count];
+        *set = sets[count - 1];
+        set->name = "aesni";
+        set->siv_seal = zt_siv_seal_aesni;
+        set->siv_open = zt_siv_open_aesni;
+        set->siv_stream = zt_siv_stream_aesni;
+        count++;
+    }
+    if (cpu.vaes512) {
+        struct zt_crypto_impl *set = &sets[count];
+        *set = sets[count - 1];
+        set->name = "vaes512";
+        set->siv_seal = zt_siv_seal_vaes512;
+        set->siv_open = zt_siv_open_vaes512;
+        count++;
+    }
+#endif
 }
 
 void zt_cpu_init(void) {
@@ -70,4 +90,9 @@ void zt_siv_key_init(zt_siv_key *k, const uint8_t k0[32], const uint8_t k1[32]) 
     memset(k, 0, sizeof(*k));
     memcpy(k->k0, k0, 32);
     memcpy(k->k1, k1, 32);
+#ifdef __x86_64__
+    if (cpu.aesni) {
+        zt_siv_key_expand_aesni(k);
+    }
+#endif
 }

@@ -19,12 +19,12 @@
 
 /* ---- suite 3, AES-GMAC-SIV ------------------------------------------------------------------------------------------- */
 
-#define ZT_GHASH_POWERS 16
+#define ZT_GHASH_POWERS 32
 
 /* K0 and K1 expanded. Caller gives 64-byte aligned storage; the content is plain memory: may be copied (not shared with other
  * CPUs' processes: what is filled in depends on the CPU) and wiped. */
 typedef struct zt_siv_key {
-    alignas(64) uint8_t h[ZT_GHASH_POWERS][16]; /* powers of H for PCLMUL, highest first: h[i] = H^(16-i) */
+    alignas(64) uint8_t h[ZT_GHASH_POWERS][16]; /* powers of H for PCLMUL, highest first: h[i] = H^(32-i) */
     uint8_t k0_enc[15][16];                     /* AES-256 round keys */
     uint8_t k1_enc[15][16];
     uint8_t k1_dec[15][16]; /* equivalent inverse cipher */

@@ -27,11 +27,11 @@ struct zt_cpu {
 };
 const struct zt_cpu *zt_cpu(void);
 
-/* destination, source, flags byte, five zeros: vl1-wire 5.6 step 1 */
-static inline void zt_siv_aad(const uint8_t *p, uint8_t flags, uint8_t aad[16]) {
+/* destination, source, flags byte without hops, five zeros: vl1-wire 5.6 step 1 */
+static inline void zt_siv_aad(const uint8_t *p, uint8_t aad[16]) {
     memset(aad, 0, 16);
-    memcpy(aad, p + 8, 10);
-    aad[10] = flags;
+    memcpy(aad, p + 8, 11);
+    aad[10] &= ZT_NOT_HOPS;
 }
 
 static inline uint32_t zt_load32(const uint8_t *p) {

@@ -89,7 +89,7 @@ void zt_siv_seal_portable(const zt_siv_key *k, uint8_t *p, size_t n) {
     struct contexts *c = contexts_of(k);
     uint8_t aad[16], block[16], tag[16];
     int written = 0;
-    zt_siv_aad(p, p[ZT_AT_FLAGS], aad);
+    zt_siv_aad(p, aad);
     memcpy(block, p, 8);
     short_mac(c, p, aad, p + ZT_AT_TEXT, n - ZT_AT_TEXT, block + 8);
     must(EVP_EncryptUpdate(c->ecb, tag, &written, block, 16));
@@ -107,7 +107,7 @@ int zt_siv_open_portable(const zt_siv_key *k, uint8_t *p, size_t n) {
     struct contexts *c = contexts_of(k);
     memcpy(tag, p, 8);
     memcpy(tag + 8, p + ZT_AT_MAC, 8);
-    zt_siv_aad(p, p[ZT_AT_FLAGS] & ZT_NOT_HOPS, aad);
+    zt_siv_aad(p, aad);
     ctr_xor(c, tag, p + ZT_AT_TEXT, n - ZT_AT_TEXT);
     must(EVP_DecryptUpdate(c->back, block, &written, tag, 16));
     short_mac(c, block, aad, p + ZT_AT_TEXT, n - ZT_AT_TEXT, m);
