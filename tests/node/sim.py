@@ -1,4 +1,4 @@
-"""A simulated Internet for nodes: one clock, addresses, latency, loss, walls. No sockets, no sleeping, the same every run.
+"""A simulated Internet for nodes: one clock, addresses, latency, loss, walls. No sockets, no sleeping.
 
     sim = Sim()
     root, a, b = sim.root("R"), sim.leaf("A"), sim.leaf("B")
@@ -178,7 +178,7 @@ class Host:
 
 
 class Sim:
-    """The Internet and its clock. `walls`: pairs of IPs between which nothing passes. `sent`: everything that was sent."""
+    """The Internet and its clock. `walls`: pairs of IPs between which nothing passes. `sent`: all that was sent."""
 
     def __init__(self, *, seed: int = 1, latency: int = 10, loss: float = 0.0, record: bool = True) -> None:
         self.now = START
@@ -197,7 +197,7 @@ class Sim:
         self._wake_at: dict[str, int] = {}
         self.planet: World | None = None
 
-    # -- building -------------------------------------------------------------------------------------------------
+    # -- building -----------------------------------------------------------------------------------------------
 
     def root(self, name: str = "R", **options: Any) -> Host:
         """The (only) planet root; add it first."""
@@ -261,7 +261,7 @@ class Sim:
     def unwall(self, one: Host, other: Host) -> None:
         self.walls.discard(frozenset((one.endpoints[0].ip, other.endpoints[0].ip)))
 
-    # -- running --------------------------------------------------------------------------------------------------
+    # -- running ------------------------------------------------------------------------------------------------
 
     def at(self, time: int, what: Callable[[], None]) -> None:
         heapq.heappush(self._queue, (time, next(self._numbers), what))
@@ -315,7 +315,7 @@ class Sim:
             host.node.datagram_received(self.now, binding, sent.source, sent.data)
             host.after_event()
 
-    # -- looking --------------------------------------------------------------------------------------------------
+    # -- looking ------------------------------------------------------------------------------------------------
 
     def between(self, one: Host, other: Host, since: int = 0) -> list[Sent]:
         """Datagrams that `one` sent straight to `other`."""

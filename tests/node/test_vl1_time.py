@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from tests.node.sim import START, Sim
@@ -41,7 +43,7 @@ def test_root_is_greeted_at_the_start_and_every_225_s(quiet_leaf):
     assert [time for time in hellos if time > 1_000] == [225_000, 450_000]
     assert 1 <= len([time for time in hellos if time <= 1_000]) <= 2
     whois = times(verbs, Verb.WHOIS)
-    assert all(later - earlier == 5_000 for earlier, later in zip(whois, whois[1:], strict=False) if later < 220_000)
+    assert all(later - earlier == 5_000 for earlier, later in pairwise(whois) if later < 220_000)
     assert len(whois) >= 85
 
 
@@ -60,7 +62,7 @@ def test_active_peer_is_kept_alive_with_hello_and_echo():
     sim.run(300_000)
     verbs = verbs_sent(sim, a, b, since)
     hellos, echos = times(verbs, Verb.HELLO), times(verbs, Verb.ECHO)
-    assert {later - earlier for earlier, later in zip(hellos, hellos[1:], strict=False)} == {60_000}
+    assert {later - earlier for earlier, later in pairwise(hellos)} == {60_000}
     assert len(hellos) == 5
     for hello in hellos[:-1]:
         assert [time - hello for time in echos if hello < time < hello + 60_000] == [15_000, 30_000, 45_000]
