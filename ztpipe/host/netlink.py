@@ -128,11 +128,6 @@ class Netlink:
             with _tolerate(3, 19):
                 await self._ip.route("del", **_route_fields(index, target, route))
 
-    async def set_gso_max_size(self, index: int, size: int) -> None:
-        """Limit super-frames so that what they become still fits one UDP send; best effort."""
-        with contextlib.suppress(NetlinkError, OSError):
-            await self._ip.link("set", index=index, gso_max_size=size)
-
     async def changes(self) -> AsyncIterator[None]:
         """Yields after links or addresses changed, bursts folded into one."""
         self._events = await AsyncIPRoute().__aenter__()

@@ -72,6 +72,8 @@ class Demo:
         nwid = self._create_network(root, sites)
         step("joining both gateways")
         self._join(root, sites, nwid)
+        step("first contact, by way of the root")
+        self._meet(sites)
         step("waiting for a direct path")
         sites[0].gateway.wait_direct(sites[1].gateway.address)
         step("ping, LAN to LAN")
@@ -129,9 +131,13 @@ class Demo:
     def _has_route(site: Site, other: Site) -> bool:
         return other.lan in site.gateway.namespace.run("ip", "route").stdout
 
+    @staticmethod
+    def _meet(sites: list[Site]) -> None:
+        """The first packets resolve addresses on three links and travel by the root until the gateways know each other."""
+        target = f"{sites[1].lan}.2"
+        sites[0].gateway.wait_for("a ping from LAN to LAN", lambda: ping(sites[0].host, target, count=1).times, 20)
+
     def _ping(self, sites: list[Site]) -> None:
-        # the first ones resolve addresses on three links
-        ping(sites[0].host, f"{sites[1].lan}.2", count=3, interval=0.2)
         found: Ping = ping(sites[0].host, f"{sites[1].lan}.2", count=10, interval=0.1)
         self._result(
             "ping host A → host B", f"{found.median:.2f} ms median, {found.lost} of {found.sent} lost", found.lost == 0
@@ -228,13 +234,13 @@ def main(*, layout: str = "pipeline", seconds: float = 4) -> int:
             with Progress(
                 SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console
             ) as progress:
-                task = progress.add_task("starting", total=9)
+                task = progress.add_task("starting", total=10)
 
                 def step(what: str) -> None:
                     progress.update(task, description=what, advance=1)
 
                 demo.run(step)
-                progress.update(task, description="done", completed=9)
+                progress.update(task, description="done", completed=10)
             held = demo.show()
     except KeyboardInterrupt:
         console.print("[yellow]interrupted; everything was removed again[/]")

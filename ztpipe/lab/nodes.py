@@ -151,8 +151,10 @@ class LabNode:
         return self.api("GET", f"/peer/{address}")
 
     def wait_direct(self, address: str, timeout: float = 30) -> Json:
-        """Wait for a direct path to a peer; the peer object."""
-        return self.wait_for(f"a direct path to {address}", lambda: (p := self.peer(address))["paths"] and p, timeout)
+        """Wait for a direct path to a peer; the peer object. A peer nobody talks to is never met."""
+        return self.wait_for(
+            f"a direct path to {address}", lambda: (p := self.peer(address)).get("paths") and p, timeout
+        )
 
     def create_network(self, **fields: Json) -> str:
         """Create a network on this node's controller; its id."""

@@ -28,7 +28,6 @@ from ztpipe.wire.netconf import NetworkConfig
 log = structlog.get_logger("network")
 _DEFAULT_MTU = 2800
 _NAME_TRIALS = 256
-_GSO_MAX = 60_508  # keeps what a super-frame becomes below one UDP_SEGMENT send
 _NO_VNET = bytes(VNET_HEADER)
 
 
@@ -205,7 +204,6 @@ class HostNetworks:
             if index is None:
                 return
             network.device = ManagedDevice(self._netlink, index, network.tap.name)
-            await self._netlink.set_gso_max_size(index, _GSO_MAX)
         await network.device.apply(plan(network.config, network.settings, online=self.online))
         self.scan_groups(network)
 
