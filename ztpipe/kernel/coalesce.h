@@ -39,6 +39,10 @@ struct zt_coalescer {
 /* The longest single frame that is accepted, without its MACs. */
 #define ZT_COALESCE_BODY_MAX 10240u
 
+static inline void zt_coalescer_init(struct zt_coalescer *k, struct zt_context *c, struct zt_ring_ref *ring) {
+    *k = (struct zt_coalescer){.c = c, .w = {.ring = ring}};
+}
+
 /* Room for one more frame; finishes the slot in hand if there is none in it. False: the ring is full. */
 bool zt_coalescer_room(struct zt_coalescer *k);
 

@@ -69,8 +69,7 @@ struct zt_opener *zt_opener_new(struct zt_context *c, struct zt_sessions *sessio
         o->in[o->ins].ring = &in->ring[o->ins];
     }
     for (; o->outs < out->count; o->outs++) {
-        o->out[o->outs].c = c;
-        o->out[o->outs].w.ring = &out->ring[o->outs];
+        zt_coalescer_init(&o->out[o->outs], c, &out->ring[o->outs]);
     }
     if (o->reassembler == NULL || o->unknown_at == NULL) {
         zt_opener_free(o);
