@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from multiprocessing import reduction
+from multiprocessing.context import assert_spawning
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -320,6 +321,7 @@ class PassedFds:
         self.fds = tuple(sorted(set(fds)))
 
     def __reduce__(self) -> tuple[type[PassedFds], tuple[tuple[int, ...]]]:
+        assert_spawning(self)
         for fd in self.fds:
             reduction.DupFd(fd)  # spawning: registers `fd` to be passed; the number stays
         return PassedFds, (self.fds,)

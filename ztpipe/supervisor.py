@@ -301,8 +301,8 @@ class Supervisor:
         worker.restarts += 1
         swept = self._mesh.sweep(worker.seat) if code in _FAULTS else 0
         young = time.monotonic() - worker.born < _YOUNG_S
+        pause = _PAUSE_S[min(worker.early_deaths, len(_PAUSE_S) - 1)] if young else 0.0
         worker.early_deaths = worker.early_deaths + 1 if young else 0
-        pause = _PAUSE_S[min(worker.early_deaths, len(_PAUSE_S) - 1)]
         self._log.warning("worker ended", worker=worker.seat.name, code=code, swept=swept, restart_in=pause)
         self._on_event(worker.seat.name, "ended", {"code": code, "swept": swept})
         worker.restart_timer = asyncio.get_running_loop().call_later(pause, self._start_worker, worker)

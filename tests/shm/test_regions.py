@@ -34,9 +34,8 @@ def test_a_region_is_shared_and_its_size_is_sealed() -> None:
 
 
 def test_a_descriptor_that_is_no_region_is_refused(tmp_path) -> None:
-    with open(tmp_path / "file", "wb") as file, pytest.raises(RegionError, match="not a shared region"):
-        file.write(bytes(4096))
-        file.flush()
+    (tmp_path / "file").write_bytes(bytes(4096))
+    with open(tmp_path / "file", "rb") as file, pytest.raises(RegionError, match="not a shared region"):
         Region.attach(file.fileno())
     unsealed = os.memfd_create("unsealed")
     os.ftruncate(unsealed, 4096)

@@ -1,5 +1,7 @@
-"""Rings, the sleep protocol and the sequence locks under stress, in C (tests/kernel/ring_stress.c): as two threads under
-ThreadSanitizer, as two processes, and as two processes that are killed at random. Mutants prove that the stress notices.
+"""Rings, the sleep protocol and the sequence locks under stress, in C (tests/kernel/ring_stress.c).
+
+As two threads under ThreadSanitizer, as two processes, and as two processes that are killed at random; mutants prove
+that the stress notices.
 """
 
 from __future__ import annotations
