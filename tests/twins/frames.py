@@ -88,7 +88,9 @@ class Frame:
         if self.proto == UDP:
             return struct.pack(">HHHH", *self.ports, length & 0xFFFF, field)
         words = 5 + len(self.options) // 4
-        head = struct.pack(">HHIIBBHHH", *self.ports, self.seq, self.ack, words << 4, self.flags, self.window, field, self.urgent)
+        head = struct.pack(
+            ">HHIIBBHHH", *self.ports, self.seq, self.ack, words << 4, self.flags, self.window, field, self.urgent
+        )
         return head + self.options
 
     def pseudo(self, length: int) -> bytes:

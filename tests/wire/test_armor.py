@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - known values stay on one line
 """Cipher suites against known packets and against the slow twins (vl1-wire §5, B.2, B.3)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - known values stay on one line
 """Endpoints: binary and text forms, scopes, prefixes (vl1-wire §3, B.8; vl1-behaviour §2.7)."""
 
 from __future__ import annotations

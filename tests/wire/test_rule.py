@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - known values stay on one line
 """Rules on the wire (vl2 §4.1)."""
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from typing import Final
 
 import lz4.block
 
+from ztpipe.kernel import crypto
 from ztpipe.wire.errors import WireError
 from ztpipe.wire.protocol import (
     COMPRESSION_THRESHOLD,
@@ -136,8 +137,6 @@ def seal_envelope(
     trusted_path_id: int = 0,
 ) -> bytes:
     """`seal` for an envelope that is already made: verb byte and payload, compressed or not."""
-    from ztpipe.kernel import crypto
-
     size = 27 + len(envelope)
     if size > MAX_PACKET:
         raise ValueError(f"packet of {size} bytes")
@@ -180,8 +179,6 @@ def open_packet(keys: SessionKeys, packet: bytes, *, trusted_path_id: int = 0) -
 
 
 def _open(keys: SessionKeys, packet: bytes, suite: int, trusted_path_id: int) -> bytes | bytearray:
-    from ztpipe.kernel import crypto
-
     if suite == Suite.TRUSTED:
         if not trusted_path_id or int.from_bytes(packet[_MAC], "big") != trusted_path_id:
             raise WireError("untrusted_path")
@@ -200,6 +197,4 @@ def _open(keys: SessionKeys, packet: bytes, suite: int, trusted_path_id: int) ->
 
 def crypt_hello_tail(keys: SessionKeys, packet_id: int, tail: bytes) -> bytes:
     """Encrypt or decrypt the tail of a HELLO (vl1-wire §5.7); the same operation both ways."""
-    from ztpipe.kernel import crypto
-
     return crypto.salsa12_xor(keys.salsa32, (packet_id & _TAIL_NONCE).to_bytes(8, "big"), tail) if tail else b""

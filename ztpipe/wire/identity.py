@@ -11,6 +11,7 @@ from typing import Final
 from nacl import bindings
 from nacl.exceptions import BadSignatureError, CryptoError
 
+from ztpipe.kernel import crypto
 from ztpipe.wire.address import is_reserved_address
 from ztpipe.wire.errors import WireError
 
@@ -162,8 +163,6 @@ class Identity:
 
 def _address_of(public: bytes) -> int | None:
     """The address a public key hashes to; None if it fails the hashcash condition or the address is reserved."""
-    from ztpipe.kernel import crypto
-
     digest = crypto.address_hash(public)
     address = int.from_bytes(digest[59:], "big")
     if digest[0] >= HASHCASH_LIMIT or is_reserved_address(address):
