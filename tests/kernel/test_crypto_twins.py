@@ -148,7 +148,7 @@ def poly_inputs(rng: random.Random, length: int) -> list[tuple[bytes, bytes]]:
 def test_poly1305(impl: Any) -> None:
     rng = random.Random(6)
     tag = ffi.new("uint8_t[16]")
-    for length in [*range(0, 1200), *(at + d for at in range(1280, LONGEST, 256) for d in (-1, 0, 1, 16, 17))]:
+    for length in [*range(1200), *(at + d for at in range(1280, LONGEST, 256) for d in (-1, 0, 1, 16, 17))]:
         for key, data in poly_inputs(rng, length):
             impl.poly1305(key, data, length, tag)
             assert bytes(ffi.buffer(tag)) == twin.poly1305(key, data), (length, key.hex())
