@@ -123,18 +123,16 @@ class MemberTable:
 
     def obtain(self, now: int, address: int) -> Member:
         """The entry of an address, made if missing; when the table is full the least recently used one makes room."""
-        member = self._members.get(address)
+        member = self._members.pop(address, None)
         if member is None:
             if len(self._members) >= self.capacity:
-                self._evict()
-            member = self._members[address] = Member(address)
+                oldest = next(iter(self._members))
+                self.remove(oldest)
+                self.evicted.append(oldest)
+            member = Member(address)
+        self._members[address] = member  # at the end: the table is in order of use
         member.last_used = now
         return member
-
-    def _evict(self) -> None:
-        oldest = min(self._members.values(), key=lambda member: member.last_used)
-        self.remove(oldest.address)
-        self.evicted.append(oldest.address)
 
     def remove(self, address: int) -> None:
         self._members.pop(address, None)
