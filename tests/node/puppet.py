@@ -147,10 +147,10 @@ class Bench:
     # -- looking ------------------------------------------------------------------------------------------------
 
     def datagrams(self, actions: list[Action], puppet: Puppet) -> list[bytes]:
-        """Datagrams in `actions` that are addressed to `puppet` as a node, wherever they go."""
-        address = puppet.address.to_bytes(5, "big")
+        """Whole packets in `actions` from the node itself to `puppet`, wherever they go."""
+        addresses = puppet.address.to_bytes(5, "big") + self.identity.address.to_bytes(5, "big")
         sent = [action.data for action in actions if isinstance(action, SendDatagram)]
-        return [data for data in sent if len(data) >= 28 and data[8:13] == address]
+        return [data for data in sent if len(data) >= 28 and data[8:18] == addresses]
 
     def opened(self, puppet: Puppet, actions: list[Action]) -> list[Opened]:
         """What the node said to `puppet` in `actions`."""

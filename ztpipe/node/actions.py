@@ -45,8 +45,8 @@ class WriteFrame:
 class InstallPeer:
     """Upsert: session keys of a peer and where frames for it are sent now.
 
-    `direct` False: (`binding`, `remote`) is the path of a root that relays. `suite` is what we send: 1 or 3. `mtu`: largest
-    UDP payload on that path.
+    `direct` False: (`binding`, `remote`) is the path of a root that relays. `suite`: what we send, 1 or 3.
+    `mtu`: largest UDP payload on that path.
     """
 
     address: int

@@ -1,7 +1,7 @@
 """What the data plane is told about peers: one diff between what it has and what it should have, per peer.
 
 `refresh` is idempotent and cheap; call it whenever a peer's paths, version or liveness may have changed. Only
-differences become actions, in an order in which the tables are never wrong: a peer comes before and goes after its paths.
+differences become actions, in an order in which the tables are never wrong: first a peer, then its paths.
 """
 
 from __future__ import annotations

@@ -123,8 +123,9 @@ class Node:
         self._vl1.fastpath.refresh_all(now)
 
     def set_bindings(self, now: int, bindings: Sequence[Binding]) -> None:
-        """The UDP sockets that exist now. IDs of sockets that stay must stay."""
-        self._vl1.set_bindings(now, bindings)
+        """The UDP sockets that exist now. IDs of sockets that stay must stay. New ones: the roots hear of it soon."""
+        if self._vl1.set_bindings(now, bindings):
+            self._next_ping = min(self._next_ping, now)
 
     def set_external_addresses(self, now: int, addresses: Sequence[InetAddress]) -> None:
         """Addresses that a port mapper (UPnP, NAT-PMP) got for us; advertised first (vl1-behaviour §2.9)."""

@@ -133,7 +133,7 @@ class Peer:
         return min(measured, default=-1)
 
     def learn(self, now: int, path: Path, priority: int = 1) -> PeerPath:
-        """Make `path` one of ours, in place of a dead one to the same IP on the same socket, or of the stalest of 64."""
+        """Make `path` one of ours, for a dead one to the same IP on the same socket, or for the stalest of 64."""
         entry = PeerPath(path, now, priority)
         path.refs += 1
         path.owner = self.address

@@ -1,4 +1,4 @@
-"""The ping check, every 5 s: roots, anchors, active peers, online status (vl1-behaviour §1.3); doubt about silent paths."""
+"""The ping check, every 5 s: roots, anchors, active peers, online status (vl1-behaviour §1.3); doubt about paths."""
 
 from __future__ import annotations
 

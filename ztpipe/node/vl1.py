@@ -315,14 +315,13 @@ class Vl1Engine:
             return False
         return not any(entry.blacklist and remote.in_prefix(entry.network) for entry in self._settings.physical)
 
-    def set_bindings(self, now: int, bindings: Sequence[Binding]) -> None:
-        """The sockets have changed: paths of sockets that are gone are gone with them."""
-        gone = {binding.id for binding in self.bindings} - {binding.id for binding in bindings}
+    def set_bindings(self, now: int, bindings: Sequence[Binding]) -> bool:
+        """The sockets have changed: paths of sockets that are gone are gone with them. True if there are new ones."""
+        before, after = {binding.id for binding in self.bindings}, {binding.id for binding in bindings}
         self.bindings = tuple(bindings)
-        if not gone:
-            return
         for peer in self._peers.values():
-            keep = [entry for entry in peer.paths if entry.path.binding not in gone]
+            keep = [entry for entry in peer.paths if entry.path.binding in after]
             if len(keep) != len(peer.paths):
                 peer.keep_paths(keep)
                 self.fastpath.refresh(now, peer)
+        return bool(after - before)
