@@ -7,60 +7,13 @@ import re
 import unicodedata
 from typing import Final
 
-RESERVED: Final = frozenset(
-    [
-        "macro",
-        "tag",
-        "cap",
-        "default",
-        "drop",
-        "accept",
-        "tee",
-        "watch",
-        "redirect",
-        "break",
-        "priority",
-        "ztsrc",
-        "ztdest",
-        "vlan",
-        "vlanpcp",
-        "vlandei",
-        "ethertype",
-        "macsrc",
-        "macdest",
-        "ipsrc",
-        "ipdest",
-        "iptos",
-        "ipprotocol",
-        "icmp",
-        "sport",
-        "dport",
-        "chr",
-        "framesize",
-        "random",
-        "tand",
-        "tor",
-        "txor",
-        "tdiff",
-        "teq",
-        "tseq",
-        "treq",
-        "type",
-        "enum",
-        "class",
-        "define",
-        "import",
-        "include",
-        "log",
-        "not",
-        "xor",
-        "or",
-        "and",
-        "set",
-        "var",
-        "let",
-    ]
-)
+_RESERVED: Final = """
+    macro tag cap default drop accept tee watch redirect break priority
+    ztsrc ztdest vlan vlanpcp vlandei ethertype macsrc macdest ipsrc ipdest iptos ipprotocol icmp sport dport
+    chr framesize random tand tor txor tdiff teq tseq treq
+    type enum class define import include log not xor or and set var let
+"""
+RESERVED: Final = frozenset(_RESERVED.split())
 
 ETHERTYPES: Final = {
     "ipv4": 0x0800,
