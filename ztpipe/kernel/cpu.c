@@ -1,6 +1,7 @@
 /* cpu.c: what this CPU can do, and the set of cipher implementations in use. */
 #include "aes_x86_impl.h"
 #include "crypto_impl.h"
+#include "salsa_x86_impl.h"
 
 #include <sodium.h>
 #include <stdlib.h>
@@ -32,28 +33,44 @@ static struct zt_crypto_impl sets[3] = {
 };
 static int count = 1;
 
-/* A set is complete: it begins as a copy of the one before it and replaces what this CPU does better. */
-static void fill(void) {
 #ifdef __x86_64__
-    if (cpu.aesni) {
-        struct zt_crypto_impl *set = &sets[count];
-        *set = sets[count - 1];
-        set->name = "aesni";
-        set->siv_seal = zt_siv_seal_aesni;
-        set->siv_open = zt_siv_open_aesni;
-        set->siv_stream = zt_siv_stream_aesni;
-        count++;
-    }
-    if (cpu.vaes512) {
-        struct zt_crypto_impl *set = &sets[count];
-        *set = sets[count - 1];
-        set->name = "vaes512";
-        set->siv_seal = zt_siv_seal_vaes512;
-        set->siv_open = zt_siv_open_vaes512;
-        count++;
-    }
-#endif
+/* A set is complete: it begins as a copy of the one before it and replaces what this CPU does better. */
+static struct zt_crypto_impl *next_set(const char *name) {
+    struct zt_crypto_impl *set = &sets[count];
+    *set = sets[count - 1];
+    set->name = name;
+    count++;
+    return set;
 }
+
+static void fill(void) {
+    if (cpu.aesni || cpu.avx2) {
+        struct zt_crypto_impl *set = next_set("avx2");
+        if (cpu.aesni) {
+            set->siv_seal = zt_siv_seal_aesni;
+            set->siv_open = zt_siv_open_aesni;
+            set->siv_stream = zt_siv_stream_aesni;
+        }
+        if (cpu.avx2) {
+            set->salsa12_xor = zt_salsa12_xor_avx2;
+            set->poly1305 = zt_poly1305_openssl;
+        }
+    }
+    if (cpu.avx512) {
+        struct zt_crypto_impl *set = next_set("avx512");
+        set->salsa12_xor = zt_salsa12_xor_avx512;
+        if (cpu.vaes512) {
+            set->siv_seal = zt_siv_seal_vaes512;
+            set->siv_open = zt_siv_open_vaes512;
+        }
+        if (cpu.avx512ifma) {
+            set->poly1305 = zt_poly1305_ifma;
+        }
+    }
+}
+#else
+static void fill(void) {}
+#endif
 
 void zt_cpu_init(void) {
     static bool done;

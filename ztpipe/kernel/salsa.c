@@ -80,39 +80,62 @@ static void packet_key(const uint8_t key[32], const uint8_t *p, size_t n, uint8_
     out[20] ^= (uint8_t)(n >> 8);
 }
 
-/* Poly1305 under the one-time key, which is the first half of key stream block 0. */
-static void short_mac(const struct zt_crypto_impl *impl, const uint8_t one_time[32], const uint8_t *p, size_t n, uint8_t mac[8]) {
+static bool encrypted(const uint8_t *p) { return (p[ZT_AT_FLAGS] & ZT_CIPHER_MASK) == 0x08; }
+
+/* The beginning of the key stream: block 0, whose first half is the one-time key of Poly1305, and as many of the blocks that encrypt as
+ * the vector forms make at almost no extra cost. */
+#define HEAD_BLOCKS 4
+
+struct head {
+    uint8_t stream[64 * HEAD_BLOCKS];
+    size_t text; /* bytes of text that `stream` covers */
+};
+
+static void begin(const struct zt_crypto_impl *impl, const uint8_t mangled[32], const uint8_t *p, size_t n, struct head *head) {
+    size_t most = sizeof(head->stream) - 64;
+    head->text = !encrypted(p) ? 0 : n - ZT_AT_TEXT < most ? n - ZT_AT_TEXT : most;
+    memset(head->stream, 0, 64 + head->text);
+    impl->salsa12_xor(mangled, p, 0, head->stream, 64 + head->text);
+}
+
+static void crypt(const struct zt_crypto_impl *impl, const uint8_t mangled[32], uint8_t *p, size_t n, const struct head *head) {
+    uint8_t *text = p + ZT_AT_TEXT;
+    for (size_t i = 0; i < head->text; i++) {
+        text[i] ^= head->stream[64 + i];
+    }
+    if (encrypted(p) && n - ZT_AT_TEXT > head->text) {
+        impl->salsa12_xor(mangled, p, HEAD_BLOCKS, text + head->text, n - ZT_AT_TEXT - head->text);
+    }
+}
+
+static void short_mac(const struct zt_crypto_impl *impl, const struct head *head, const uint8_t *p, size_t n, uint8_t mac[8]) {
     uint8_t tag[16];
-    impl->poly1305(one_time, p + ZT_AT_TEXT, n - ZT_AT_TEXT, tag);
+    impl->poly1305(head->stream, p + ZT_AT_TEXT, n - ZT_AT_TEXT, tag);
     memcpy(mac, tag, 8);
 }
 
-static bool encrypted(const uint8_t *p) { return (p[ZT_AT_FLAGS] & ZT_CIPHER_MASK) == 0x08; }
-
 void zt_salsa_seal_with(const struct zt_crypto_impl *impl, const uint8_t key[32], uint8_t *p, size_t n) {
-    uint8_t mangled[32], one_time[64] = {0};
+    uint8_t mangled[32];
+    struct head head;
     packet_key(key, p, n, mangled);
-    impl->salsa12_xor(mangled, p, 0, one_time, sizeof(one_time));
-    if (encrypted(p)) {
-        impl->salsa12_xor(mangled, p, 1, p + ZT_AT_TEXT, n - ZT_AT_TEXT);
-    }
-    short_mac(impl, one_time, p, n, p + ZT_AT_MAC);
+    begin(impl, mangled, p, n, &head);
+    crypt(impl, mangled, p, n, &head);
+    short_mac(impl, &head, p, n, p + ZT_AT_MAC);
 }
 
 int zt_salsa_open_with(const struct zt_crypto_impl *impl, const uint8_t key[32], uint8_t *p, size_t n) {
-    uint8_t mangled[32], one_time[64] = {0}, mac[8];
+    uint8_t mangled[32], mac[8];
+    struct head head;
     if (n < ZT_PACKET_MIN || (p[ZT_AT_FLAGS] & ZT_CIPHER_MASK) > 0x08) {
         return 0;
     }
     packet_key(key, p, n, mangled);
-    impl->salsa12_xor(mangled, p, 0, one_time, sizeof(one_time));
-    short_mac(impl, one_time, p, n, mac);
+    begin(impl, mangled, p, n, &head);
+    short_mac(impl, &head, p, n, mac);
     if (sodium_memcmp(mac, p + ZT_AT_MAC, 8) != 0) {
         return 0;
     }
-    if (encrypted(p)) {
-        impl->salsa12_xor(mangled, p, 1, p + ZT_AT_TEXT, n - ZT_AT_TEXT);
-    }
+    crypt(impl, mangled, p, n, &head);
     return 1;
 }
 
