@@ -225,6 +225,17 @@ def test_members_upload_to_the_nearest_replicator_which_distributes() -> None:
     assert not frames(one)
 
 
+def test_whoever_wants_a_frame_replicated_counts_towards_the_limit() -> None:
+    lab = joined(3, multicast_limit=1)
+    specialists(lab, m3=ROLE_REPLICATOR)
+    one, two, three = (lab.member(i) for i in (1, 2, 3))
+    packet = MulticastFrame(lab.nwid, GROUP, IPV4, b"spread", source=mac(one, lab), replicate=True).encode()
+    three.receive(three.context(lab.now, one.identity, Verb.MULTICAST_FRAME, packet))
+    like(three, lab, two.address)
+    assert not three.vl1.take_sent(Verb.MULTICAST_FRAME)
+    assert [f.payload for f in frames(three)] == [b"spread"]
+
+
 def test_an_unreachable_replicator_is_not_used() -> None:
     lab = joined(3)
     specialists(lab, m3=ROLE_REPLICATOR)
