@@ -86,6 +86,15 @@ def test_derivations(vector: Json) -> None:
     assert rfc4193(nwid, address).text() == vector["rfc4193"]
 
 
+@pytest.mark.parametrize("vector", kat("adhoc")["networks"], ids=lambda v: f"{v['member']}-{v['nwid']}")
+def test_what_nodes_of_adhoc_networks_report(vector: Json) -> None:
+    address, nwid, reported = parse_address(vector["member"]), parse_nwid(vector["nwid"]), vector["reported"]
+    assert is_adhoc(nwid)
+    assert format_mac(mac_of(address, nwid)) == reported["mac"]
+    if reported["assignedAddresses"]:
+        assert sixplane(nwid, address).text() in reported["assignedAddresses"]
+
+
 @given(addresses, nwids)
 def test_mac_round_trip(address: int, nwid: int) -> None:
     mac = mac_of(address, nwid)

@@ -264,9 +264,10 @@ def test_compressed_flag_without_payload() -> None:
 @given(st.binary(max_size=200))
 def test_decompress_raises_nothing_else(block: bytes) -> None:
     try:
-        assert 1 <= len(decompress_payload(block)) <= MAX_PAYLOAD
-    except WireError as error:
-        assert error.reason == "bad_compression"
+        plain = decompress_payload(block)
+    except WireError:
+        return
+    assert 1 <= len(plain) <= MAX_PAYLOAD
 
 
 @given(st.binary(max_size=200))

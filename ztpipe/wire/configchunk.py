@@ -136,8 +136,7 @@ class ConfigAssembler:
             if sender != self.nwid >> 24:
                 raise WireError("unsigned_config")
             return Assembly(True, packet_id, chunk.data)
-        slot = self._slot(chunk.update_id)
-        known = slot is not None
+        slot = next((slot for slot in self._slots if slot.update_id == chunk.update_id), None)
         if slot is not None and chunk.chunk_id in slot.chunks:
             return Assembly(False, chunk.update_id)
         if controller is None:
@@ -146,12 +145,8 @@ class ConfigAssembler:
             raise WireError("bad_config_signature")
         if slot is None:
             slot = min(self._slots, key=lambda candidate: candidate.uses)
-        if not known:
             slot.restart(chunk.update_id)
         return self._store(slot, chunk)
-
-    def _slot(self, update_id: int) -> _Slot | None:
-        return next((slot for slot in self._slots if slot.update_id == update_id and slot.chunks), None)
 
     def _store(self, slot: _Slot, chunk: ConfigChunk) -> Assembly:
         if len(slot.chunks) >= MAX_CHUNKS:
