@@ -131,20 +131,20 @@ class PingCheck:
         """Every queue tick. A path over which we send and hear nothing gets ECHOs after 3 s and is doubted after 8 s;
         traffic then goes over another path or a root, and comes back with the first datagram that arrives on it."""
         for key, path in list(self.suspects.items()):
-            silent = path.silent_for(now)
             peer = self.core.known(path.owner)
-            if (silent == 0 and path.waiting_since <= path.last_in) or path.refs == 0 or peer is None:
+            if peer is None or path.refs == 0:
                 del self.suspects[key]
-                if peer is not None:
-                    self.core.fastpath.refresh(now, peer)
-            elif silent >= PROBE_AFTER_MS and peer.speaks_echo():
-                self._probe(now, peer, path, silent)
+            elif path.waiting_since <= path.last_in:
+                del self.suspects[key]
+                self.core.fastpath.refresh(now, peer)
+            elif path.silent_for(now) >= PROBE_AFTER_MS and peer.speaks_echo():
+                self._probe(now, peer, path)
 
-    def _probe(self, now: int, peer: Peer, path: Path, silent: int) -> None:
+    def _probe(self, now: int, peer: Peer, path: Path) -> None:
         interval = PROBE_DOUBTED_MS if path.doubted else PROBE_INTERVAL_MS
         if now - path.last_probe < interval:
             return
-        if not path.doubted and path.probes >= DOUBT_PROBES and silent >= DOUBT_AFTER_MS:
+        if not path.doubted and path.probes >= DOUBT_PROBES and path.silent_for(now) >= DOUBT_AFTER_MS:
             path.doubted = True
             self.core.event("path_doubted", peer=peer.address, binding=path.binding, remote=path.remote)
             self.core.fastpath.refresh(now, peer)
