@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.captures import Json, identities, kat
 from tests.wire import golden
+from tests.wire.samples import ISSUER, MEMBER, NWID, SAMPLES, THIRD
 from ztpipe.wire.credentials import (
     Capability,
     CertificateOfMembership,
@@ -22,7 +23,7 @@ from ztpipe.wire.credentials import (
 )
 from ztpipe.wire.errors import WireError
 from ztpipe.wire.identity import Identity, sign_with, verify_with
-from ztpipe.wire.rule import ACCEPT, Rule
+from ztpipe.wire.rule import ACCEPT
 
 CLASSES: dict[str, Any] = {
     "com": CertificateOfMembership,
@@ -39,22 +40,6 @@ DESCRIBERS: dict[str, Any] = {
     "revocation": golden.revocation,
 }
 KNOWN = [(kind, vector) for kind, vectors in kat("credentials")["credentials"].items() for vector in vectors]
-ISSUER = Identity.parse(kat("identities")["valid"][0]["secret_text"])
-MEMBER = Identity.parse(kat("identities")["valid"][1]["secret_text"])
-THIRD = Identity.parse(kat("identities")["valid"][2]["secret_text"])
-NWID = ISSUER.address << 24 | 0xABCDEF
-
-SAMPLES: list[Any] = [
-    CertificateOfMembership.issue(NWID, MEMBER, 1000, 500).sign(ISSUER),
-    CertificateOfMembership(()),
-    Tag(NWID, 1000, 7, 99, MEMBER.address).sign(ISSUER),
-    CertificateOfOwnership(
-        NWID, 1000, 0, 1, (Thing.ip(bytes(4)), Thing.ip(bytes(16)), Thing.mac(5)), MEMBER.address
-    ).sign(ISSUER),
-    Revocation(5, NWID, 3, 2000, 1, MEMBER.address, 1).sign(ISSUER),
-    Capability(NWID, 1000, 3, (ACCEPT, Rule(37, value=b"\x08\x00")), 2).sign(ISSUER, MEMBER.address),
-    Capability(NWID, 1000, 3, (), 2).sign(ISSUER, MEMBER.address).sign(MEMBER, THIRD.address),
-]
 
 
 @pytest.mark.parametrize(("kind", "vector"), KNOWN, ids=[f"{k}-{v['scenario']}-{i}" for i, (k, v) in enumerate(KNOWN)])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.captures import Json, identities, kat
 from tests.wire import golden
-from tests.wire.test_credentials import ISSUER, MEMBER, NWID, SAMPLES
+from tests.wire.samples import ISSUER, MEMBER, NWID, SAMPLES
 from ztpipe.wire import dictionary
 from ztpipe.wire.configchunk import ASSEMBLY_SLOTS, ConfigAssembler, ConfigChunk, chunk_config
 from ztpipe.wire.errors import WireError

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.wire.test_credentials import ISSUER, MEMBER, NWID, SAMPLES
+from tests.wire.samples import ISSUER, MEMBER, NWID, SAMPLES
 from ztpipe.wire.address import MulticastGroup
 from ztpipe.wire.armor import SessionKeys
 from ztpipe.wire.errors import WireError
