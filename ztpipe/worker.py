@@ -37,7 +37,7 @@ from ztpipe.shm.tables import Tables
 __all__ = ["BATCH", "Boot", "End", "Source", "Worker", "launch"]
 
 #: Records per call of a stage.
-BATCH: Final = 16
+BATCH: Final = 32
 #: Turns with work after which descriptors other than the data's are looked at.
 _TURNS_PER_LOOK: Final = 32
 _HEARTBEAT_S: Final = 1.0

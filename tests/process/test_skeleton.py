@@ -146,9 +146,10 @@ def test_idle_workers_sleep() -> None:
         assert all(after[name] - before[name] < 40 for name in before), (before, after)
 
 
-def test_rings_of_two_slots_do_not_deadlock() -> None:
-    """Every ring is full most of the time: both directions of the doorbell."""
-    with _pair((1, 2, 1, 0), ring_slots=4) as (a, b):
+@pytest.mark.parametrize("spin_us", [0, 50])
+def test_the_shortest_rings_do_not_deadlock(spin_us: int) -> None:
+    """Every ring is full much of the time: both directions of the doorbell."""
+    with _pair((1, 2, 1, 0), ring_slots=2, spin_us=spin_us) as (a, b):
         assert transfer(a.namespace, b.namespace, b.overlay, 30_000_000).intact
         assert ping(a.namespace, b.overlay, count=5, interval=0.02).lost == 0
 

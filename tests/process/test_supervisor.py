@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,9 +25,9 @@ _NWID = 0xABCDEF0000000001
 class Bench:
     """A supervisor with its tables, and what it reported."""
 
-    def __init__(self, directory: Path, shape: Plan = _PLAN) -> None:
+    def __init__(self, directory: Path, shape: Plan = _PLAN, **settings: Any) -> None:
         self.events: list[tuple[str, str, dict[str, object]]] = []
-        self.config = Config(home=directory, run_dir=directory / "run", ring_slots=4, log_level="error")
+        self.config = Config(home=directory, run_dir=directory / "run", ring_slots=4, log_level="error", **settings)
         self.tables = Tables.create(1)
         network = self.tables.install_network(_NWID, 0x32AABBCCDDEE, 2800, accept_all=True, bridge=False)
         assert network is not None
@@ -152,6 +153,16 @@ async def test_a_command_that_fails_is_reported(bench: Bench) -> None:
     await bench.supervisor.settled()
     with pytest.raises(ConnectionRefusedError):
         ours.send(_FRAME)  # no copy of the descriptor was left behind
+
+
+async def test_scheduling_class_and_cpu_are_set(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, Plan(fused=1), sched="batch", pinning=(max(os.sched_getaffinity(0)),))
+    bench.supervisor.start()
+    await bench.supervisor.ready()
+    pid = bench.pid("fused-0")
+    assert os.sched_getscheduler(pid) == os.SCHED_BATCH
+    assert os.sched_getaffinity(pid) == {max(os.sched_getaffinity(0))}
+    await bench.supervisor.stop()
 
 
 async def test_devices_must_reach_every_worker(bench: Bench) -> None:
