@@ -70,7 +70,7 @@ def _unused(name: str, used: set[str]) -> str:
 
 
 def _u32(value: Any) -> int | None:
-    return value if isinstance(value, int) and 0 <= value <= _U32 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _U32 else None
 
 
 def _capability_definitions(capabilities: Sequence[Mapping[str, Any]]) -> Iterable[str]:
