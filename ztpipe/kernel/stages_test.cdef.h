@@ -25,3 +25,9 @@ size_t zt_reassembler_add(struct zt_reassembler *r, int64_t now, const struct zt
                           const uint8_t *datagram, size_t n, uint8_t **packet);
 
 uint32_t zt_flow_hash(const uint8_t *body, size_t n, uint64_t seed);
+
+#define ZT_BENCH_SEAL ...
+#define ZT_BENCH_OPEN ...
+int64_t zt_bench_stage(struct zt_crypto *crypto, int stage, struct zt_ring_ref *in, struct zt_ring_ref *out,
+                       const uint8_t *image, size_t n, int times);
+int64_t zt_bench_ring(struct zt_ring_ref *producer, struct zt_ring_ref *consumer, int times);
