@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from ztpipe.kernel._kernel import ffi, lib
 from ztpipe.shm.counters import Counters
@@ -152,10 +152,16 @@ class Lab:
         )
         assert self.crypto
 
-    def __enter__(self) -> Lab:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the stages."""
         lib.zt_crypto_free(self.crypto)
         lib.zt_context_free(self.context)
 

@@ -54,7 +54,7 @@ def build(parts: list[Frame]) -> list[bytes]:
     return [part.build() for part in parts]
 
 
-# ---- what is joined -------------------------------------------------------------------------------------------------
+# ---- what is joined ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("base", [BASE, V6], ids=["ipv4", "ipv6"])
@@ -116,7 +116,7 @@ def test_echo_of_congestion_is_joined() -> None:
     assert sizes(coalesce(build(parts))) == [5]
 
 
-# ---- what is not ----------------------------------------------------------------------------------------------------
+# ---- what is not ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_only_what_the_tap_takes(without: int, tcp: int, udp: int) -> None:
         assert expand(records) == parts
 
 
-# ---- several flows ----------------------------------------------------------------------------------------------------
+# ---- several flows -------------------------------------------------------------------------------------------------
 
 
 def flow_of(frame: bytes) -> tuple[bytes, ...]:

@@ -144,7 +144,7 @@ def test_the_stamp_of_the_peer() -> None:
         assert before <= sent <= made.tables.now()
 
 
-# ---- what is dropped --------------------------------------------------------------------------------------------------
+# ---- what is dropped -----------------------------------------------------------------------------------------------
 
 
 def test_a_vnet_header_that_does_not_fit() -> None:

@@ -42,7 +42,9 @@ def test_super_frames_give_the_packets_they_stand_for(frame: Frame, gso_size: in
 @pytest.mark.parametrize("proto", [TCP, UDP])
 def test_the_longest_super_frame(ipv6: bool, proto: int) -> None:
     size = 16 if ipv6 else 4
-    frame = Frame(source=bytes(size), destination=bytes(size), proto=proto, payload=body(65400), ip_id=0xFFF0, seq=2**32 - 9000)
+    frame = Frame(
+        source=bytes(size), destination=bytes(size), proto=proto, payload=body(65400), ip_id=0xFFF0, seq=2**32 - 9000
+    )
     assert segment(frame.vnet(2748), frame.partial()) == [part.build() for part in frame.segments(2748)]
 
 
@@ -54,7 +56,9 @@ def test_flags_that_belong_to_one_segment_only() -> None:
 
 def test_an_ipv6_extension_header_is_copied() -> None:
     # a destination options header with one PadN of 6 bytes; next header TCP
-    frame = Frame(source=bytes(16), destination=bytes(15) + b"\1", extension=bytes((TCP, 0, 1, 4, 0, 0, 0, 0)), payload=body(2500))
+    frame = Frame(
+        source=bytes(16), destination=bytes(15) + b"\1", extension=bytes((TCP, 0, 1, 4, 0, 0, 0, 0)), payload=body(2500)
+    )
     assert segment(frame.vnet(1000), frame.partial()) == [part.build() for part in frame.segments(1000)]
 
 

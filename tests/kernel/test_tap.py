@@ -38,6 +38,12 @@ class TapLab(Lab):
         self.peer = self.meet(B, REMOTE_B)
         self.device, self.queue = self.attach(self.network)
 
+    def close(self) -> None:
+        lib.zt_tap_free(self.tap)
+        self.device.close()
+        self.queue.close()
+        super().close()
+
     def attach(self, network: int) -> tuple[socket.socket, socket.socket]:
         """Another queue: the kernel's side and ours."""
         device, queue = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -77,7 +83,7 @@ def plain(macs: bytes = OUT, n: int = 60, seed: int = 0) -> bytes:
     return PLAIN_VNET + macs + b"\x88\xb5" + body(n, seed)
 
 
-# ---- pull -------------------------------------------------------------------------------------------------------------
+# ---- pull ----------------------------------------------------------------------------------------------------------
 
 
 def test_frames_to_a_member(lab: TapLab) -> None:
@@ -218,7 +224,7 @@ def test_without_vnet_header() -> None:
         assert lab.push([super_frame]) == [part.build() for part in frame.segments(1000)]
 
 
-# ---- push -------------------------------------------------------------------------------------------------------------
+# ---- push ----------------------------------------------------------------------------------------------------------
 
 
 def test_push_writes_what_came(lab: TapLab) -> None:
@@ -263,9 +269,15 @@ def test_bad_arguments(lab: TapLab) -> None:
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(vnet=st.binary(min_size=0, max_size=12), changes=st.lists(st.tuples(st.integers(0, 100), st.integers(0, 255)), max_size=5),
-       length=st.integers(0, 300), to_all=st.booleans())  # fmt: skip
-def test_no_frame_does_harm(vnet: bytes, changes: list[tuple[int, int]], length: int, to_all: bool, lab: TapLab) -> None:
+@given(
+    vnet=st.binary(max_size=12),
+    changes=st.lists(st.tuples(st.integers(0, 100), st.integers(0, 255)), max_size=5),
+    length=st.integers(0, 300),
+    to_all=st.booleans(),
+)
+def test_no_frame_does_harm(
+    vnet: bytes, changes: list[tuple[int, int]], length: int, to_all: bool, lab: TapLab
+) -> None:
     """Pull and push of anything; each ends in exactly one place."""
     frame = bytearray(Frame(macs=(b"\xff" * 6 + MAC_A) if to_all else OUT, payload=body(200)).partial())
     for at, value in changes:

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.kernel.stages_lab import ALL_OFFLOADS, A, Endpoint, Lab, Pipe, Record
+from tests.kernel.stages_lab import ALL_OFFLOADS, A, Lab, Pipe, Record
 from tests.kernel.strategies import body
 from ztpipe.kernel._kernel import lib
 from ztpipe.shm.rings import RingSet
+from ztpipe.shm.tables import Endpoint
 
 NO_GSO = ALL_OFFLOADS & ~lib.ZT_OFFLOAD_UDP_GSO & ~lib.ZT_OFFLOAD_UDP_GRO
 
@@ -32,6 +33,12 @@ class UdpLab(Lab):
         self.ipv6 = ipv6
         self.socket, self.other = self.bind(), self.bind()
         assert lib.zt_udp_add(self.udp, self.socket.fileno(), 7, 6 if ipv6 else 4) == 0
+
+    def close(self) -> None:
+        lib.zt_udp_free(self.udp)
+        self.socket.close()
+        self.other.close()
+        super().close()
 
     def bind(self) -> socket.socket:
         made = socket.socket(socket.AF_INET6 if self.ipv6 else socket.AF_INET, socket.SOCK_DGRAM)

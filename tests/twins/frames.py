@@ -1,4 +1,4 @@
-"""Ethernet frames built and taken apart in plain Python; the twin of kernel/segment.c and the judge of kernel/coalesce.c."""
+"""Ethernet frames built and taken apart in plain Python: twin of kernel/segment.c, judge of kernel/coalesce.c."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def ones_sum(data: bytes) -> int:
     """RFC 1071, folded, not complemented."""
     if len(data) % 2:
         data += b"\0"
-    total = sum(struct.unpack(f">{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f">{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return total
