@@ -302,7 +302,7 @@ class Control:
             "role": "control",
             "pid": os.getpid(),
             "restarts": 0,
-            "counters": self.counters.snapshot(),
+            "counters": self.counters.snapshot() | {"node_handled": self.node.packets_handled},
         }
         return [report | {"cpu_seconds": cpu_seconds(report["pid"])} for report in (own, *self.supervisor.reports())]
 

@@ -341,6 +341,7 @@ int zt_open(struct zt_crypto *crypto, int budget) {
     bool room = true;
     o->now = zt_now(o->c->tables);
     refresh(o);
+    zt_reassembler_expire(o->reassembler, o->now);
     for (uint32_t i = 0; i < o->ins && room; i++) {
         struct zt_reader *reader = &o->in[o->turn++ % o->ins];
         for (struct zt_rec *rec; room && handled < budget && (rec = zt_reader_record(reader)) != NULL;) {

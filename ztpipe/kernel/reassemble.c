@@ -31,6 +31,8 @@ struct bytes {
 
 struct zt_reassembler {
     struct zt_context *c;
+    uint32_t waiting; /* entries in use */
+    int64_t next_look; /* when zt_reassembler_expire looks again */
     uint64_t seed; /* nobody outside can choose the set that a packet falls into */
     struct entry entry[SETS * WAYS];
     struct bytes bytes[SETS * WAYS];
@@ -48,6 +50,16 @@ struct zt_reassembler *zt_reassembler_new(struct zt_context *c) {
 
 void zt_reassembler_free(struct zt_reassembler *r) { free(r); }
 
+static void release(struct zt_reassembler *r, struct entry *e) {
+    e->have = 0;
+    r->waiting--;
+}
+
+static void give_up(struct zt_reassembler *r, struct entry *e) {
+    zt_count(r->c, ZT_C_drop_fragment_expired, (uint64_t)__builtin_popcount(e->have));
+    release(r, e);
+}
+
 static bool expired(const struct entry *e, int64_t now) { return now - e->born > ZT_REASSEMBLE_TIMEOUT; }
 
 /* The packet's entry, or a fresh one in place of a free one, an expired one, or the oldest. */
@@ -56,8 +68,7 @@ static struct entry *find(struct zt_reassembler *r, int64_t now, uint64_t id, co
     for (uint32_t i = 0; i < WAYS; i++) {
         struct entry *e = &set[i];
         if (e->have != 0 && expired(e, now)) {
-            zt_count(r->c, ZT_C_drop_fragment_expired, (uint64_t)__builtin_popcount(e->have));
-            e->have = 0;
+            give_up(r, e);
         }
         if (e->have != 0 && e->id == id && e->binding == binding && zt_endpoint_equal(&e->remote, remote)) {
             return e;
@@ -67,7 +78,7 @@ static struct entry *find(struct zt_reassembler *r, int64_t now, uint64_t id, co
         }
     }
     if (worst->have != 0) {
-        zt_count(r->c, ZT_C_drop_fragment_expired, (uint64_t)__builtin_popcount(worst->have));
+        give_up(r, worst);
     }
     *worst = (struct entry){.id = id, .born = now, .remote = *remote, .binding = binding};
     return worst;
@@ -80,7 +91,7 @@ static size_t assemble(struct zt_reassembler *r, struct entry *e) {
         memcpy(r->packet.data + n, b->data + e->piece[i].at, e->piece[i].len);
         n += e->piece[i].len;
     }
-    e->have = 0;
+    release(r, e);
     return n;
 }
 
@@ -105,10 +116,13 @@ size_t zt_reassembler_add(struct zt_reassembler *r, int64_t now, const struct zt
     }
     if (e->used + n > ZT_PACKET_LONGEST) {
         zt_count(r->c, ZT_C_drop_oversize_packet, 1 + (uint64_t)__builtin_popcount(e->have));
-        e->have = 0;
+        if (e->have != 0) {
+            release(r, e);
+        }
         return 0;
     }
     e->total = fragment ? (uint8_t)total : e->total;
+    r->waiting += e->have == 0;
     e->piece[number] = (struct piece){.at = e->used, .len = (uint16_t)n};
     e->have |= (uint8_t)(1u << number);
     memcpy(r->bytes[e - r->entry].data + e->used, data, n);
@@ -118,4 +132,16 @@ size_t zt_reassembler_add(struct zt_reassembler *r, int64_t now, const struct zt
     }
     *packet = r->packet.data;
     return assemble(r, e);
+}
+
+void zt_reassembler_expire(struct zt_reassembler *r, int64_t now) {
+    if (r->waiting == 0 || now < r->next_look) {
+        return;
+    }
+    r->next_look = now + ZT_REASSEMBLE_TIMEOUT;
+    for (struct entry *e = r->entry; e < r->entry + SETS * WAYS; e++) {
+        if (e->have != 0 && expired(e, now)) {
+            give_up(r, e);
+        }
+    }
 }

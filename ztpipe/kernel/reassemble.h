@@ -21,4 +21,7 @@ void zt_reassembler_free(struct zt_reassembler *r);
 size_t zt_reassembler_add(struct zt_reassembler *r, int64_t now, const struct zt_endpoint *remote, uint16_t binding, const uint8_t *datagram,
                           size_t n, uint8_t **packet);
 
+/* Give up what has waited too long. For every batch: looks at the entries only if some wait, and at most once per timeout. */
+void zt_reassembler_expire(struct zt_reassembler *r, int64_t now);
+
 #endif

@@ -47,10 +47,10 @@ class Gatherer:
         for nwid, group in MulticastLike.decode(ctx.payload).likes:
             if nwid not in admitted:
                 admitted[nwid] = self._admitted(ctx, nwid)
-                if not admitted[nwid]:
-                    self._core.drop("like_not_admitted")
             if admitted[nwid]:
                 self._multicaster.member_learned(ctx.now, nwid, group, ctx.peer.address)
+        if not all(admitted.values()):
+            self._core.drop("like_not_admitted")
         return Outcome.HANDLED
 
     def on_gather(self, ctx: PacketContext) -> Outcome:

@@ -37,6 +37,8 @@ class Inbound:
         self.core = core
         self.fresh: list[Peer] = []
         self.retry_wanted = False
+        #: packets that were accepted: the one end of a packet that is no drop
+        self.handled = 0
         self.deferral = Deferral()
         self._reassembler = Reassembler(REASSEMBLY_CAPACITY, REASSEMBLY_TIMEOUT_MS)
         self._beacons = IntervalGate(BEACON_GATE_MS)
@@ -148,13 +150,20 @@ class Inbound:
         self.core.whois_desk.request(now, source)
 
     def _dispatch(self, ctx: PacketContext, peer: Peer) -> None:
+        mark = self.core.mark()
         outcome = self._handle(ctx)
         if outcome is Outcome.DEFER:
             reason = self.deferral.park(ctx)
             if reason is not None:
                 self.core.drop(reason)
         elif outcome is not Outcome.DROP:
+            self._accepted(mark)
             self._record(ctx, peer, outcome)
+
+    def _accepted(self, mark: int) -> None:
+        """Count a packet as handled, unless its handler has counted it as a drop (it was received, but had no effect)."""
+        if not self.core.dropped_since(mark):
+            self.handled += 1
 
     def _handle(self, ctx: PacketContext) -> Outcome:
         """Run the verb's handler. Verbs that nobody handles only count as received."""
@@ -228,10 +237,12 @@ class Inbound:
                 self.core.drop("rx_deferred_timeout")
                 continue
             again = replace(ctx, now=now, peer=peer, attempt=ctx.attempt + 1)
+            mark = self.core.mark()
             outcome = self._handle(again)
             if outcome is Outcome.DEFER:
                 self.deferral.park_again(deadline, again)
             elif outcome is not Outcome.DROP:
+                self._accepted(mark)
                 self._record(again, peer, outcome)
 
     def tick(self, now: int) -> None:

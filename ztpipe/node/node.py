@@ -211,6 +211,11 @@ class Node:
         self._vl1.send(now, destination, verb, payload, compress=compress)
         self._settle(now)
 
+    @property
+    def packets_handled(self) -> int:
+        """Packets accepted so far; every other one ended in a `Drop`."""
+        return self._vl1.inbound.handled
+
     # -- what it knows --------------------------------------------------------------------------------------------
 
     def status(self, now: int) -> NodeStatus:

@@ -229,6 +229,14 @@ class Vl1Engine:
     def drop_many(self, reason: str, count: int) -> None:
         self._actions.append(Drop(reason, count))
 
+    def mark(self) -> int:
+        """A place in the list of actions, for `dropped_since`."""
+        return len(self._actions)
+
+    def dropped_since(self, mark: int) -> bool:
+        """Whether anything was dropped after `mark` was taken, in the same event."""
+        return any(isinstance(action, Drop) for action in self._actions[mark:])
+
     def event(self, kind: str, **fields: object) -> None:
         self._actions.append(Event(kind, fields))
 
