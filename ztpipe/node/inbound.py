@@ -161,7 +161,7 @@ class Inbound:
             self._record(ctx, peer, outcome)
 
     def _accepted(self, mark: int) -> None:
-        """Count a packet as handled, unless its handler has counted it as a drop (it was received, but had no effect)."""
+        """Count a packet as handled, unless its handler has counted it as a drop (received, but without effect)."""
         if not self.core.dropped_since(mark):
             self.handled += 1
 
