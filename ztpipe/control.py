@@ -201,11 +201,14 @@ class Control:
     def _on_tick(self) -> None:
         """What the workers carried comes first, so that the node does not probe paths that are in use."""
         now = self.clock.now()
-        for address, binding, remote, last_receive, last_send in self.tables.activity():
-            self.node.path_activity(now, address, binding, InetAddress(*remote), last_receive, last_send)
-        for address, nwid, last_frame in self.tables.frame_activity():
-            self.node.peer_activity(now, address, nwid, last_frame)
-        self.feed(lambda node, at: node.tick(at))
+        try:
+            for address, binding, remote, last_receive, last_send in self.tables.activity():
+                self.node.path_activity(now, address, binding, InetAddress(*remote), last_receive, last_send)
+            for address, nwid, last_frame in self.tables.frame_activity():
+                self.node.peer_activity(now, address, nwid, last_frame)
+            self.feed(lambda node, at: node.tick(at))
+        finally:  # whatever happens to one tick, there is a next one
+            self._schedule_tick()
 
     def _on_punts(self, blob: bytes) -> None:
         now = self.clock.now()

@@ -6,6 +6,7 @@ import errno
 import sys
 from collections.abc import Callable
 
+from ztpipe.controller.store import StoreError
 from ztpipe.localconf import ConfigError, LocalConfError
 from ztpipe.store import HomeError
 
@@ -43,7 +44,7 @@ def guarded(program: str, work: Callable[[], int]) -> int:
     """Run `work` and return its exit status; a foreseen failure is explained and gives 1, or its own `exit_status`."""
     try:
         return work()
-    except (ConfigError, HomeError, OSError) as error:
+    except (ConfigError, HomeError, StoreError, OSError) as error:
         print(explain(error, program), file=sys.stderr)
         return int(getattr(error, "exit_status", 1))
     except KeyboardInterrupt:

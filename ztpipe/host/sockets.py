@@ -126,14 +126,22 @@ def udp_offloads() -> tuple[bool, bool]:
 
 
 def port_is_free(port: int) -> int:
-    """0 if UDP and TCP `port` can be bound on the IPv4 (or else IPv6) wildcard, else the errno of the refusal."""
+    """0 if UDP and TCP `port` can be bound on the wildcards of both families, else the errno of the first refusal.
+
+    A host without IPv6 (or IPv4) is judged by the other family alone.
+    """
     refusals = [_try_bind(family, port) for family in (socket.AF_INET, socket.AF_INET6)]
-    return 0 if 0 in refusals else refusals[0]
+    judged = [refusal for refusal in refusals if refusal not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)]
+    return next((refusal for refusal in judged or refusals if refusal != 0), 0)
 
 
 def _try_bind(family: int, port: int) -> int:
     for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
-        with socket.socket(family, kind) as probe:
+        try:
+            probe = socket.socket(family, kind)
+        except OSError as error:
+            return error.errno or errno.EIO
+        with probe:
             try:
                 if kind == socket.SOCK_STREAM:
                     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -55,7 +55,8 @@ def choose_ports(config: Config) -> list[int]:
     if (number := port_is_free(primary)) != 0:
         raise PortInUse(
             number,
-            f"cannot bind to port {primary}: another node or program uses it; stop it or choose another port with -p",
+            f"cannot bind to local control interface port {primary}: another node or program uses it;"
+            " stop it or choose another port with -p",
         )
     ports = [primary]
     if settings.allow_secondary_port:
