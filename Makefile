@@ -1,45 +1,48 @@
-# Needs: gcc (or clang), libsodium-dev, libssl-dev, python3.11-venv
+# `make demo` and `make test` do all of their set-up: system packages, virtual environment, build (scripts/setup.sh).
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-# an activated environment is used as it is
-ifdef VIRTUAL_ENV
-BIN = $(VIRTUAL_ENV)/bin
-endif
+SETUP = PYTHON=$(PYTHON) scripts/setup.sh $(VENV)
 
-.PHONY: help venv kernel lint test test-asan test-ubsan test-tsan bench-crypto demo clean
+.PHONY: help demo test setup kernel lint test-asan test-tsan bench bench-crypto soak clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
-$(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q --upgrade pip
+demo: ## two sites joined by two gateways, shown working and measured (needs root)
+	@$(SETUP)
+	@if [ "$$(id -u)" = 0 ]; then $(BIN)/ztpipe demo; \
+	else echo "the demo makes network namespaces and needs root: asking sudo" >&2; sudo $(BIN)/ztpipe demo; fi
 
-venv: $(BIN)/python ## the environment, with the package editable in it
-	$(BIN)/python -c 'import ztpipe.kernel._kernel, pytest' 2>/dev/null || $(BIN)/pip install -q -e '.[dev]'
+test: ## the whole test suite (tests in network namespaces are skipped, loudly, without root)
+	@$(SETUP) dev
+	@[ "$$(id -u)" = 0 ] || echo "not root: tests with network namespaces and TAP devices will be skipped" >&2
+	@$(BIN)/pytest -q
 
-kernel: venv ## compile the C kernel in place (incremental)
+setup: ## the environment with development tools
+	@$(SETUP) dev
+
+kernel: setup ## compile the C kernel in place (incremental)
 	$(BIN)/python -m ztpipe.kernel.build
 
-lint: venv ## ruff and mypy
+lint: setup ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: kernel ## the tests that need no root and no reference binary
-	$(BIN)/pytest -m 'not root and not interop and not slow'
-
-test-asan: ## C tests under AddressSanitizer and UndefinedBehaviorSanitizer
+test-asan: setup ## C tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	tests/kernel/sanitize.sh address,undefined
 
-test-tsan: ## C tests under ThreadSanitizer
+test-tsan: setup ## C tests under ThreadSanitizer
 	tests/kernel/sanitize.sh thread
 
-bench-crypto: kernel ## ns per packet of every implementation
+bench: setup ## throughput beside the bare cable and, with ZT_REFERENCE, zerotier-one (needs root)
+	$(BIN)/python -m tests.bench.throughput
+
+bench-crypto: setup ## ns per packet of every cipher implementation
 	$(BIN)/python -m ztpipe.cli.bench_crypto
 
-demo:
-	@echo "demo: see README.md"
+soak: setup ## ten minutes of keep-alives beside an unmodified zerotier-one (needs root and ZT_REFERENCE)
+	$(BIN)/python -m tests.interop.soak
 
 clean: ## remove what was built
-	rm -rf build dist *.egg-info ztpipe/kernel/*.so
+	rm -rf build dist *.egg-info ztpipe/kernel/*.so .venv
