@@ -25,6 +25,7 @@
  * CPUs' processes: what is filled in depends on the CPU) and wiped. */
 typedef struct zt_siv_key {
     alignas(64) uint8_t h[ZT_GHASH_POWERS][16]; /* powers of H for PCLMUL, highest first: h[i] = H^(32-i) */
+    uint8_t hx[ZT_GHASH_POWERS][16];            /* of each, both halves added, in the low half: Karatsuba */
     uint8_t k0_enc[15][16];                     /* AES-256 round keys */
     uint8_t k1_enc[15][16];
     uint8_t k1_dec[15][16]; /* equivalent inverse cipher */

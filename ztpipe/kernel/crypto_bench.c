@@ -5,6 +5,8 @@
 #include <string.h>
 #include <time.h>
 
+#define PACKETS 8 /* taken in turn: each call is independent of the one before, as in a batch; all fit into the first cache */
+
 /* What the timed functions work on. */
 struct work {
     const struct zt_crypto_impl *impl;
@@ -12,11 +14,13 @@ struct work {
     size_t n;
     zt_siv_key siv;
     uint8_t key[64];
-    alignas(64) uint8_t packet[ZT_PACKET_MAX + 64];
+    uint8_t *packet; /* the one whose turn it is */
+    alignas(64) uint8_t packets[PACKETS][ZT_PACKET_MAX + 64];
     alignas(64) uint8_t copy[ZT_PACKET_MAX + 64];
     volatile uint32_t sink;
 };
 
+/* the tag of one round is the IV of another: as good as any */
 static void siv_seal(struct work *w) { w->impl->siv_seal(&w->siv, w->packet, w->n); }
 
 /* every packet after the first is forged: that takes the same time */
@@ -68,10 +72,13 @@ static double bench(struct work *w, const char *what, uint32_t rounds) {
             continue;
         }
         zt_siv_key_init(&w->siv, w->key, w->key + 32);
-        w->packet[18] = 0x88;
-        zt_salsa_seal_portable(w->key, w->packet, w->n);
+        for (int j = 0; j < PACKETS; j++) {
+            w->packets[j][18] = 0x88;
+            zt_salsa_seal_portable(w->key, w->packets[j], w->n);
+        }
         double begin = now_ns();
         for (uint32_t r = 0; r < rounds; r++) {
+            w->packet = w->packets[r % PACKETS];
             CASES[i].run(w);
         }
         return (now_ns() - begin) / rounds;

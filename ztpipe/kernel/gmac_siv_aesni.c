@@ -63,6 +63,7 @@ __attribute__((target(AESNI_TARGET))) void zt_siv_key_expand_aesni(zt_siv_key *k
     __m128i h = times_x(reverse(aes_encrypt(k->k0_enc, _mm_setzero_si128()))), power = h;
     for (int i = ZT_GHASH_POWERS - 1; i >= 0; i--) {
         store128(k->h[i], power);
+        store128(k->hx[i], _mm_move_epi64(_mm_xor_si128(power, _mm_srli_si128(power, 8))));
         power = ghash_reduce(ghash_multiply(power, h));
     }
 }

@@ -41,14 +41,23 @@ VAES __m512i reverse512(__m512i v) {
 
 VAES __m512i xor3(__m512i a, __m512i b, __m512i c) { return _mm512_ternarylogic_epi64(a, b, c, 0x96); }
 
-VAES void multiply_add(struct quad_product *sum, __m512i a, __m512i power) {
-    sum->lo = _mm512_xor_si512(sum->lo, _mm512_clmulepi64_epi128(a, power, 0x00));
-    sum->mid = xor3(sum->mid, _mm512_clmulepi64_epi128(a, power, 0x01), _mm512_clmulepi64_epi128(a, power, 0x10));
-    sum->hi = _mm512_xor_si512(sum->hi, _mm512_clmulepi64_epi128(a, power, 0x11));
+struct power {
+    __m512i h, hx;
+};
+
+/* Karatsuba: three multiplications; `mid` lacks lo + hi until finish_product. */
+VAES void multiply_add(struct quad_product *sum, __m512i a, struct power p) {
+    __m512i ax = _mm512_xor_si512(a, _mm512_shuffle_epi32(a, (_MM_PERM_ENUM)0x4e));
+    sum->lo = _mm512_xor_si512(sum->lo, _mm512_clmulepi64_epi128(a, p.h, 0x00));
+    sum->hi = _mm512_xor_si512(sum->hi, _mm512_clmulepi64_epi128(a, p.h, 0x11));
+    sum->mid = _mm512_xor_si512(sum->mid, _mm512_clmulepi64_epi128(ax, p.hx, 0x00));
 }
+
+VAES void finish_product(struct quad_product *p) { p->mid = xor3(p->mid, p->lo, p->hi); }
 
 /* As ghash_reduce, in every lane. */
 VAES __m512i reduce_lanes(struct quad_product p) {
+    finish_product(&p);
     const __m512i poly = _mm512_broadcast_i32x4(_mm_set_epi64x((long long)0xc200000000000000ULL, 1));
     __m512i t = _mm512_clmulepi64_epi128(poly, p.lo, 0x01);
     p.mid = xor3(p.mid, _mm512_shuffle_epi32(p.lo, (_MM_PERM_ENUM)0x4e), t);
@@ -62,24 +71,31 @@ VAES __m128i sum_of_lanes(__m512i v) {
 }
 
 /* H^n in every lane */
-VAES __m512i power_lanes(const zt_siv_key *k, size_t n) { return four_times(k->h[ZT_GHASH_POWERS - n]); }
+VAES struct power power_lanes(const zt_siv_key *k, size_t n) {
+    struct power p = {four_times(k->h[ZT_GHASH_POWERS - n]), four_times(k->hx[ZT_GHASH_POWERS - n])};
+    return p;
+}
 
 /* H^n, H^(n-1), H^(n-2), H^(n-3): where n < 4 the lanes beyond are whatever follows; the caller has zeros there. */
-VAES __m512i power_quad(const zt_siv_key *k, size_t n) { return load512(k->h[ZT_GHASH_POWERS - n]); }
+VAES struct power power_quad(const zt_siv_key *k, size_t n) {
+    struct power p = {load512(k->h[ZT_GHASH_POWERS - n]), load512(k->hx[ZT_GHASH_POWERS - n])};
+    return p;
+}
 
 VAES struct quad_product nothing(void) {
     struct quad_product zero = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512()};
     return zero;
 }
 
-/* `hash`: four running hashes whose own multiplication is still to come. Append `quads` quads. */
+/* `hash`: four running hashes whose own multiplication is still to come. Append `quads` quads. The hash comes in last: everything else can
+ * be multiplied while the step before is still being reduced. */
 VAES __m512i hash_quads(const zt_siv_key *k, __m512i hash, const __m512i *text, size_t quads) {
     struct quad_product sum = nothing();
-    multiply_add(&sum, hash, power_lanes(k, 4 * quads));
 #pragma GCC unroll 8
     for (size_t i = 0; i + 1 < quads; i++) {
         multiply_add(&sum, reverse512(text[i]), power_lanes(k, 4 * (quads - 1 - i)));
     }
+    multiply_add(&sum, hash, power_lanes(k, 4 * quads));
     return _mm512_xor_si512(reduce_lanes(sum), reverse512(text[quads - 1]));
 }
 
@@ -87,13 +103,14 @@ VAES __m512i hash_quads(const zt_siv_key *k, __m512i hash, const __m512i *text, 
 VAES __m128i hash_finish(const zt_siv_key *k, __m512i hash, const __m512i *text, size_t quads, size_t n, size_t total) {
     size_t blocks = (n + 15) / 16;
     struct quad_product sum = nothing();
-    multiply_add(&sum, hash, power_quad(k, blocks + 5));
+    multiply_add(&sum, _mm512_zextsi128_si512(length_block(total)), power_quad(k, 1));
 #pragma GCC unroll 4
     for (size_t i = 0; i < quads; i++) {
         /* a quad that holds nothing (i * 4 >= blocks) is zero: any power will do */
         multiply_add(&sum, reverse512(text[i]), power_quad(k, blocks + 1 > 4 * i ? blocks + 1 - 4 * i : 1));
     }
-    multiply_add(&sum, _mm512_zextsi128_si512(length_block(total)), power_quad(k, 1));
+    multiply_add(&sum, hash, power_quad(k, blocks + 5));
+    finish_product(&sum);
     struct product one = {sum_of_lanes(sum.lo), sum_of_lanes(sum.mid), sum_of_lanes(sum.hi)};
     return ghash_reduce(one);
 }
@@ -122,13 +139,17 @@ VAES __m512i begin_counter(__m128i tag) {
     return _mm512_add_epi32(_mm512_broadcast_i32x4(first_counter(tag)), lane);
 }
 
-VAES void key_stream(const struct round_keys *r, __m512i *counter, __m512i *stream, size_t quads) {
+VAES void begin_stream(const struct round_keys *r, __m512i *counter, __m512i *stream, size_t quads) {
     const __m512i four = _mm512_broadcast_i32x4(_mm_set_epi32(0, 0, 0, 4));
 #pragma GCC unroll 8
     for (size_t i = 0; i < quads; i++) {
         stream[i] = _mm512_xor_si512(reverse512(*counter), r->k[0]);
         *counter = _mm512_add_epi32(*counter, four);
     }
+}
+
+VAES void key_stream(const struct round_keys *r, __m512i *counter, __m512i *stream, size_t quads) {
+    begin_stream(r, counter, stream, quads);
 #pragma GCC unroll 13
     for (int round = 1; round < 14; round++) {
 #pragma GCC unroll 8
@@ -161,6 +182,34 @@ VAES void xor_part(const struct round_keys *r, __m512i *counter, uint8_t *text, 
         out[i] = _mm512_maskz_mov_epi8(mask, _mm512_xor_si512(out[i], _mm512_maskz_loadu_epi8(mask, text + QUAD * i)));
         _mm512_mask_storeu_epi8(text + QUAD * i, mask, out[i]);
     }
+}
+
+/* Decrypt a step while the step before it, decrypted already, is hashed: AES and PCLMUL instructions alternate, because the CPU does not look
+ * far enough ahead to mix them by itself. */
+VAES __m512i xor_and_hash(const zt_siv_key *k, const struct round_keys *r, __m512i *counter, uint8_t *text, __m512i hash) {
+    const uint8_t *before = text - STEP * QUAD;
+    struct quad_product sum = nothing();
+    __m512i stream[STEP];
+    begin_stream(r, counter, stream, STEP);
+#pragma GCC unroll 13
+    for (int round = 1; round < 14; round++) {
+#pragma GCC unroll 8
+        for (size_t i = 0; i < STEP; i++) {
+            stream[i] = _mm512_aesenc_epi128(stream[i], r->k[round]);
+        }
+        if (round < STEP) {
+            multiply_add(&sum, reverse512(load512(before + QUAD * (round - 1))), power_lanes(k, 4 * (STEP - (size_t)round)));
+        } else if (round == STEP) {
+            multiply_add(&sum, hash, power_lanes(k, 4 * STEP));
+        }
+    }
+    hash = _mm512_xor_si512(reduce_lanes(sum), reverse512(load512(before + QUAD * (STEP - 1))));
+#pragma GCC unroll 8
+    for (size_t i = 0; i < STEP; i++) {
+        stream[i] = _mm512_aesenclast_epi128(stream[i], r->k[14]);
+        store512(text + QUAD * i, _mm512_xor_si512(stream[i], load512(text + QUAD * i)));
+    }
+    return hash;
 }
 
 /* ---- packets --------------------------------------------------------------------------------------------------------------- */
@@ -239,9 +288,12 @@ ENTRY int zt_siv_open_vaes512(const zt_siv_key *k, uint8_t *p, size_t n) {
     __m128i plain_tag = aes_decrypt(k->k1_dec, tag);
     uint64_t iv = (uint64_t)_mm_cvtsi128_si64(plain_tag), mac = (uint64_t)_mm_extract_epi64(plain_tag, 1);
     __m128i mask = gmac_mask(k, iv);
-    /* one pass: the hash of a step runs beside the key stream of the next */
-    for (; left >= STEP * QUAD; left -= STEP * QUAD, text += STEP * QUAD) {
+    if (left >= STEP * QUAD) {
         xor_quads(&keys, &counter, text, quads, STEP);
+        for (left -= STEP * QUAD, text += STEP * QUAD; left >= STEP * QUAD; left -= STEP * QUAD, text += STEP * QUAD) {
+            hash = xor_and_hash(k, &keys, &counter, text, hash);
+        }
+        load_quads(text - STEP * QUAD, quads, STEP);
         hash = hash_quads(k, hash, quads, STEP);
     }
     if (left > HALF * QUAD) {
