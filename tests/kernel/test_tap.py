@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 from collections.abc import Iterator
 
@@ -248,6 +249,18 @@ def test_push_counts_what_the_tap_refuses(lab: TapLab) -> None:
     lab.rings[0][1].put([Record(plain(), network=lab.network), Record(b"", network=lab.network)])
     assert lib.zt_tap_push(lab.tap, 10) == 2
     assert lab.counts() == {"drop_tap_write": 1, "drop_tap_short": 1}
+
+
+def test_a_super_frame_that_the_kernel_does_not_know_is_written_in_parts(lab: TapLab) -> None:
+    """As USO on a kernel before 6.2. An epoll descriptor says EINVAL to every write: to the whole and to each part."""
+    with select.epoll() as refusing:
+        other = lab.join(NWID + 1)
+        assert lib.zt_tap_add(lab.tap, refusing.fileno(), other) == 0
+        frame = Frame(macs=OUT, proto=UDP, payload=body(3000))
+        lab.push([Record(frame.vnet(1000) + frame.partial(), network=other)])
+        assert lab.counts() == {"drop_tap_write": 3}
+        lab.push([Record(plain(), network=other)])
+        assert lab.counts() == {"drop_tap_write": 4}
 
 
 def test_networks_do_not_mix(lab: TapLab) -> None:
