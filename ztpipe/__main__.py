@@ -16,6 +16,7 @@ _COMMANDS: Final = {
     "demo": "ztpipe.cli.demo",
     "bench": "ztpipe.cli.bench",
     "planet": "ztpipe.cli.planet",
+    "rules": "ztpipe.cli.rules",
 }
 
 

@@ -72,9 +72,9 @@ def _tag_fields(tag: TagDefinition) -> Fields:
     return {"id": tag.id, "default": tag.default, "enums": tag.enums, "flags": tag.flags}
 
 
-def _unexpected(what: str) -> RulesError:
+def _unexpected(what: str, at: Token | None) -> RulesError:
     """Where the reference's compiler itself breaks down."""
-    return RulesError(f"Unexpected exception: {what}", 0, 0)
+    return RulesError(f"Unexpected exception: {what}", 0, 0, (at.line, at.column) if at else None)
 
 
 class _Renderer:
@@ -93,7 +93,8 @@ class _Renderer:
 
     def _statements(self, block: Block, parameters: dict[str, str], result: list[Fields], depth: int) -> None:
         if depth > MAX_DEPTH:
-            raise _unexpected("macros include each other too deeply")
+            first = next((node for node in block if isinstance(node, Token)), None)
+            raise _unexpected("macros include each other too deeply", first)
         index = 0
         while index < len(block):
             word = block[index]
@@ -146,7 +147,7 @@ class _Renderer:
         """Rules and inclusions together are limited, or a short source could keep the compiler busy for ever."""
         self._count += 1
         if self._count > MAX_RULES:
-            raise _unexpected("too many rules")
+            raise _unexpected("too many rules", None)
 
     def _matches(self, block: Block, parameters: dict[str, str], result: list[Fields]) -> None:
         negate = or_ = False
@@ -197,10 +198,10 @@ def _copy_target(word: Token, block: Block) -> Fields:
     if not block:
         raise word.error("The tee and watch actions require two paremters (max length or 0 for all, target).")
     if len(block) < 2:
-        raise _unexpected("tee and watch need two parameters")
+        raise _unexpected("tee and watch need two parameters", word)
     size, address = block[0], block[1]
     if not isinstance(size, Token) or not isinstance(address, Token):
-        raise _unexpected("a parameter of tee or watch is a block")
+        raise _unexpected("a parameter of tee or watch is a block", word)
     length = number(size.text)
     if not -1 <= length <= 0xFFFF:
         message = "Tee/watch max packet length to forward invalid or out of range."
@@ -215,7 +216,7 @@ def _redirect_target(word: Token, block: Block) -> str:
         raise word.error("The redirect action requires a target parameter.")
     address = block[0]
     if not isinstance(address, Token):
-        raise _unexpected("the parameter of redirect is a block")
+        raise _unexpected("the parameter of redirect is a block", word)
     if len(address.text) != _TARGET_LENGTH:
         raise address.error("Missing or invalid ZeroTier address target for redirect.")
     return address.text

@@ -15,13 +15,24 @@ class RulesError(Exception):
     """A source that does not compile: what is wrong and where (rules-language §10).
 
     Lines count from 1; columns from 0 on the first line and from 1 on all others, as the reference counts them.
+    `place` says where when the reference's numbers do not (they are 0 where its compiler itself breaks down).
     """
 
-    def __init__(self, message: str, line: int, column: int) -> None:
+    def __init__(self, message: str, line: int, column: int, place: tuple[int, int] | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.line = line
         self.column = column
+        self._place = place
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """Line and column for people and editors, both from 1."""
+        if self._place is not None:
+            line, column = self._place
+        else:
+            line, column = self.line, self.column
+        return max(line, 1), max(column + (line <= 1), 1)
 
     def __str__(self) -> str:
         return f"line {self.line} column {self.column}: {self.message}"
