@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Final
 
 from nacl import bindings
@@ -21,15 +22,24 @@ class MoonError(Exception):
 
 def template(root: Identity, secret: bytes) -> str:
     """The description of a moon with one root. `secret`: 64 random bytes, the new signing key."""
+    return _template("moon", root.address, [(root, [])], secret)
+
+
+def planet_template(roots: Sequence[tuple[Identity, Sequence[str]]], *, world_id: int, secret: bytes) -> str:
+    """The description of a planet: each root's identity and its endpoints ("IP/port")."""
+    return _template("planet", world_id, roots, secret)
+
+
+def _template(kind: str, world_id: int, roots: Sequence[tuple[Identity, Sequence[str]]], secret: bytes) -> str:
     public = bindings.crypto_scalarmult_base(clamp(secret[:32])) + bindings.crypto_sign_seed_keypair(secret[32:])[0]
     description = {
-        "id": f"{root.address:010x}",
+        "id": f"{world_id:010x}",
         "objtype": "world",
-        "roots": [{"identity": root.text(), "stableEndpoints": []}],
+        "roots": [{"identity": root.text(), "stableEndpoints": list(endpoints)} for root, endpoints in roots],
         "signingKey": public.hex(),
         "signingKey_SECRET": secret.hex(),
         "updatesMustBeSignedBy": public.hex(),
-        "worldType": "moon",
+        "worldType": kind,
     }
     return json.dumps(description, indent=1, sort_keys=True)
 
