@@ -1,4 +1,4 @@
-"""kernel/open.c on the reference's own traffic: its FRAMEs come out as recorded, and every datagram is accounted for."""
+"""kernel/open.c on traffic of the reference: FRAMEs come out as recorded, and every datagram is accounted for."""
 
 from __future__ import annotations
 
