@@ -2,7 +2,7 @@
 
     ZT_REFERENCE=... python -m tests.interop.soak [--minutes 10]
 
-Every ten seconds one ping each way; in between the nodes are left alone. Fails if a ping is lost after the first minute,
+Every ten seconds one ping each way; in between nothing. Fails if a ping is lost after the first minute,
 if a direct path was ever missing, or if a process of ours holds more memory at the end than after the first two minutes
 plus a tenth.
 """

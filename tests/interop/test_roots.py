@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 from click.testing import CliRunner
 
-from tests.interop.test_interop import pytestmark as pytestmark
+from tests.interop.test_interop import pytestmark  # noqa: F401  (pytest reads it)
 from ztpipe.cli import planet
 from ztpipe.lab import Gateway, Lab, LabNode, Namespace, Reference
 from ztpipe.lab.traffic import ping

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -60,6 +60,7 @@ class Demo:
         self.seconds = seconds
         self.flags = ["--layout", layout]
         self.results: list[Result] = []
+        self.cost: dict[str, dict[str, float]] = {}
 
     def run(self, step: Callable[[str], None]) -> None:
         """Build, join, measure. `step` is told what happens now."""
@@ -133,7 +134,7 @@ class Demo:
 
     @staticmethod
     def _meet(sites: list[Site]) -> None:
-        """The first packets resolve addresses on three links and travel by the root until the gateways know each other."""
+        """The first packets resolve addresses on three links, and travel by the root until the gateways have met."""
         target = f"{sites[1].lan}.2"
         sites[0].gateway.wait_for("a ping from LAN to LAN", lambda: ping(sites[0].host, target, count=1).times, 20)
 
@@ -155,15 +156,20 @@ class Demo:
         )
 
     def _throughput(self, sites: list[Site]) -> None:
+        meters = {site.letter: CpuMeter([site.gateway.pid()]).start() for site in sites}
+        moved = 0.0
         for source, sink in ((sites[0], sites[1]), (sites[1], sites[0])):
-            meter = CpuMeter([site.gateway.pid() for site in sites]).start()
+            both = CpuMeter([site.gateway.pid() for site in sites]).start()
             found: Throughput = iperf(source.host, sink.host, f"{sink.lan}.2", seconds=self.seconds)
-            cost = meter.total() / (found.bytes / 1e9) if found.bytes else float("inf")
-            self._result(
-                f"iperf3 TCP {source.letter.upper()} → {sink.letter.upper()}",
-                f"{found.gbit:.2f} Gbit/s, {cost:.2f} CPU s/GB (both gateways)",
-                found.bytes > 0,
-            )
+            gigabytes = found.bytes / 1e9
+            moved += gigabytes
+            cost = both.total() / gigabytes if gigabytes else float("inf")
+            value = f"{found.gbit:.2f} Gbit/s, {cost:.2f} CPU s/GB (both gateways)"
+            self._result(f"iperf3 TCP {source.letter.upper()} → {sink.letter.upper()}", value, found.bytes > 0)
+        self.cost = {
+            letter: {name: seconds / moved for name, seconds in meter.read().items()} if moved else {}
+            for letter, meter in meters.items()
+        }
 
     def _report(self, site: Site) -> list[dict[str, Any]]:
         workers: list[dict[str, Any]] = site.gateway.api("GET", "/ztpipe/workers")
@@ -184,39 +190,35 @@ class Demo:
         return bool(self.results) and all(result.held for result in self.results)
 
     def _show_stages(self) -> None:
-        table = Table(title="frames and drops per worker", title_justify="left")
-        for heading in ("gateway", "worker", "restarts", "CPU s", "handled", "drops"):
-            table.add_column(heading)
+        table = Table(title="what each worker did", title_justify="left")
+        table.add_column("gateway")
+        table.add_column("worker")
+        for heading in ("in", "out", "punted", "CPU s/GB"):
+            table.add_column(heading, justify="right")
+        table.add_column("drops")
         for letter, workers in self.reports.items():
             for worker in workers:
                 counters: dict[str, int] = worker["counters"]
-                handled = ", ".join(f"{name} {count:,}" for name, count in counters.items() if count and name in _SHOWN)
-                drops = ", ".join(
-                    f"{name[5:]} {count:,}" for name, count in counters.items() if count and name.startswith("drop_")
-                )
-                table.add_row(
-                    letter.upper(), str(worker["name"]), str(worker["restarts"]), _cpu(worker), handled, drops or "none"
-                )
+                columns = _COLUMNS[str(worker["role"])]
+                cells = [f"{sum(counters.get(name, 0) for name in names):,}" for names in columns]
+                cost = self.cost[letter].get(f"zt {worker['name']}", self.cost[letter].get("python", 0.0))
+                drops = ", ".join(f"{n[5:]} {c:,}" for n, c in counters.items() if c and n.startswith("drop_"))
+                table.add_row(letter.upper(), str(worker["name"]), *cells, f"{cost:.2f}", drops or "none")
         self.console.print(table)
 
 
-_SHOWN = {
-    "tap_read_frames",
-    "tap_write_frames",
-    "seal_packets",
-    "open_packets",
-    "udp_send_datagrams",
-    "udp_receive_datagrams",
-    "tap_punted",
-    "open_punted",
-    "udp_punted",
-    "punts",
-    "sent_datagrams",
+#: Role -> the counters behind "in", "out" and "punted".
+_COLUMNS: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
+    "control": (("punts",), ("sent_datagrams", "written_frames"), ()),
+    "tap": (("tap_read_frames",), ("tap_write_frames",), ("tap_punted",)),
+    "crypto": (("seal_frames", "open_datagrams"), ("seal_packets", "open_frames"), ("open_punted",)),
+    "peer": (("udp_receive_datagrams",), ("udp_send_datagrams",), ("udp_punted",)),
+    "fused": (
+        ("tap_read_frames", "udp_receive_datagrams"),
+        ("tap_write_frames", "udp_send_datagrams"),
+        ("tap_punted", "open_punted", "udp_punted"),
+    ),
 }
-
-
-def _cpu(worker: dict[str, Any]) -> str:
-    return f"{worker['cpu_seconds']:.2f}" if "cpu_seconds" in worker else ""
 
 
 def _interrupted(number: int, _frame: FrameType | None) -> None:
