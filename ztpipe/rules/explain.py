@@ -104,7 +104,7 @@ def _tag_match(kind: str, rule: _Rule, names: Mapping[Any, str]) -> str:
 
 
 def _is(what: str, field: str, numbers: Mapping[str, int] | None = None) -> Callable[[_Rule], str]:
-    known = {number: name for name, number in reversed(list((numbers or {}).items()))}
+    known: dict[Any, str] = {number: name for name, number in reversed(list((numbers or {}).items()))}
     return lambda rule: f"{what} is {known.get(rule.get(field), rule.get(field))}"
 
 
