@@ -69,7 +69,7 @@ class Filter:
         situation.zt_source, situation.zt_dest = self._core.address, zt_dest
         situation.owns_ip = lambda ip: any(coo.owns_ip(ip) for coo in config.coos)
         situation.owns_mac = lambda mac: any(coo.owns_mac(mac) for coo in config.coos)
-        base, capability = _decide(network.rules, (rules for _, rules in network.capabilities), situation)
+        base, capability = decide(network.rules, (rules for _, rules in network.capabilities), situation)
         deciding = capability or base
         if deciding.verdict not in _ACCEPTING:
             self._core.drop("outbound_filter")
@@ -100,7 +100,7 @@ class Filter:
         if member is not None:
             held = _in_force(config, member, CredentialType.CAPABILITY, member.capabilities.values())
             capabilities = [member.compiled(capability) for capability in held]
-        base, capability_result = _decide(network.rules, capabilities, situation)
+        base, capability_result = decide(network.rules, capabilities, situation)
         deciding = capability_result or base
         if deciding.verdict not in _ACCEPTING:
             self._core.drop("inbound_filter")
@@ -168,7 +168,7 @@ class Filter:
         self._core.vl1.send(now, target, Verb.EXT_FRAME, packet.encode(), compress=True)
 
 
-def _decide(
+def decide(
     base_rules: CompiledRules, capabilities: Iterable[CompiledRules], situation: Situation
 ) -> tuple[Evaluation, Evaluation | None]:
     """The base rules' outcome, and that of the first capability that accepts what the base rules left open."""

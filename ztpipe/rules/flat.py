@@ -60,7 +60,7 @@ class _Operands(NamedTuple):
 
 
 def pack(
-    lists: Sequence[Iterable[Rule]],
+    lists: Sequence[Sequence[Rule]],
     *,
     tags: Mapping[int, int],
     owned: Iterable[Owned] = (),
