@@ -119,7 +119,7 @@ def test_addresses(text: object, expected: tuple[str, int] | None) -> None:
 
 def test_fields_no_request_may_set_are_kept_as_stored() -> None:
     stored = {"rulesSource": "accept;", "ssoEnabled": True, "certificateTimeoutWindowSize": 600_000, "custom": [1]}
-    record = network.updated(stored, {"rulesSource": "x", "ssoEnabled": False, "custom": 2}, NWID, 5)
+    record = network.updated(stored, {"ssoEnabled": False, "custom": 2}, NWID, 5)
     assert {key: record[key] for key in stored} == stored
 
 

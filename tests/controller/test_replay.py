@@ -86,6 +86,10 @@ TIMES = re.compile(r'"(clock|creationTime|lastAuthorizedTime|lastDeauthorizedTim
 #: From the pool of the recording, which is too small for addresses made from the member's (controller §8.7).
 RANDOM_ADDRESS = re.compile(r'"fd00:1::[0-9a-f]{4}"')
 
+#: The reference ignores the field; here it is taken (controller §12 no. 8, test_administration), and would make all
+#: later answers differ.
+NEW_FIELD = {"controller-api/24-update-network-read-only-fields-ignored": "rulesSource"}
+
 Call = tuple[str, dict[str, Any], dict[str, Any]]
 
 
@@ -147,7 +151,10 @@ def replay(calls: list[Call], controller_address: int, member_network: int) -> d
         if any(name.startswith(before) for before in MEMBER_ASKED_BEFORE):
             bench.request(member_network, member)
         bench.pass_time(10)
-        status, body = call(bench.controller, bench.now, request["method"], request["path"], request.get("body"))
+        sent = request.get("body")
+        if name in NEW_FIELD:
+            sent = {field: value for field, value in sent.items() if field != NEW_FIELD[name]}
+        status, body = call(bench.controller, bench.now, request["method"], request["path"], sent)
         bench.controller.take_actions()
         expected = (response["status"], response.get("body") if response.get("body_raw") is None else None)
         answers[name] = (comparable(expected), comparable((status, body)))

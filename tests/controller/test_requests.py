@@ -357,7 +357,7 @@ def test_a_failing_store_changes_nothing(bench: Bench) -> None:
     ):
         with pytest.raises(ControllerError) as raised:
             change()
-        assert raised.value.status == 500
+        assert raised.value.status == 503
     assert bench.request(NWID, node(B)) == []
     assert bench.controller.counters["drop_store_failed"] == 4
     assert (bench.controller.get_network(NWID), bench.controller.get_member(NWID, A)) == before

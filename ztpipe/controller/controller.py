@@ -8,15 +8,17 @@ from copy import deepcopy
 from heapq import heappop, heappush
 from typing import Any, Final, TypeVar
 
-from ztpipe.controller import coerce, member, network
+from ztpipe.controller import coerce, listing, member, network
 from ztpipe.controller.actions import ControllerAction
 from ztpipe.controller.addresses import Random
+from ztpipe.controller.change import ANYONE, Change, entry
 from ztpipe.controller.coerce import JsonObject
 from ztpipe.controller.decision import Decider, Granted
 from ztpipe.controller.errors import ControllerError, not_found
+from ztpipe.controller.listing import MemberQuery, NetworkQuery, Page
 from ztpipe.controller.push import PushQueue, RevocationQueue
 from ztpipe.controller.sending import UNASKED, Sender
-from ztpipe.controller.state import NetworkState, State
+from ztpipe.controller.state import Audit, NetworkState, State
 from ztpipe.controller.status import StatusTable
 from ztpipe.controller.store import Store, StoreError
 from ztpipe.wire.address import controller_of, format_address, format_nwid
@@ -48,7 +50,9 @@ class Controller:
         self._pushes = PushQueue()
         self._revocations = RevocationQueue()
         self._expiries: list[tuple[int, int, int]] = []  # heap of (time, nwid, address): ends of sign-ons
+        self._ends: list[tuple[int, int, int]] = []  # the same of members that expire
         self._actions: list[ControllerAction] = []
+        self._schedule_ends()
 
     # --- requests --------------------------------------------------------------------------------------------------
 
@@ -78,6 +82,7 @@ class Controller:
         """Do what is due: pushes, revocations, ends of sign-ons."""
         self._statuses.prune(now)
         self._end_sign_ons(now)
+        self._end_members(now)
         self._send_revocations(now)
         self._send_pushes(now)
 
@@ -85,7 +90,7 @@ class Controller:
         """When `tick` should be called next; None = nothing is pending."""
         times = [self._revocations.next_deadline(now)]
         times.append(now if self._pushes else None)
-        times.append(self._expiries[0][0] if self._expiries else None)
+        times += [heap[0][0] for heap in (self._expiries, self._ends) if heap]
         return min((time for time in times if time is not None), default=None)
 
     def take_actions(self) -> list[ControllerAction]:
@@ -154,6 +159,29 @@ class Controller:
             if found and record and coerce.integer(record.get("authenticationExpiryTime"), 0) <= now:
                 self._revoke(now, found, address)
 
+    def _schedule_ends(self) -> None:
+        self._ends = []
+        for found in self._state.networks():
+            for address, record in found.members.items():
+                self._schedule_end(found.nwid, address, record)
+
+    def _schedule_end(self, nwid: int, address: int, record: JsonObject) -> None:
+        if member.expiry(record) and member.is_authorized(record):
+            heappush(self._ends, (member.expiry(record), nwid, address))
+
+    def _end_members(self, now: int) -> None:
+        """Deauthorise members whose time is over.  If the store fails they are refused all the same."""
+        while self._ends and self._ends[0][0] <= now:
+            _, nwid, address = heappop(self._ends)
+            found = self._state.network(nwid)
+            record = found.members.get(address) if found else None
+            if found and record and member.is_authorized(record) and member.expired(record, now):
+                after = member.updated(record, {"authorized": False}, nwid, address, now)
+                try:
+                    self._save_members(now, found, {address: after}, Change("expiry"))
+                except ControllerError:
+                    self._revoke(now, found, address)
+
     # --- API: networks ---------------------------------------------------------------------------------------------
 
     def status(self, now: int) -> JsonObject:
@@ -168,15 +196,17 @@ class Controller:
         """One network object; 404."""
         return _answer_object(self._network(nwid).record)
 
-    def create_network(self, now: int, body: Any) -> JsonObject:
+    def create_network(self, now: int, body: Any, change: Change = ANYONE) -> JsonObject:
         """Create a network with an ID of its own; 503 if none is free."""
-        return self.update_network(now, self._free_nwid(), body)
+        return self.update_network(now, self._free_nwid(), body, change)
 
-    def update_network(self, now: int, nwid: int, body: Any) -> JsonObject:
+    def update_network(self, now: int, nwid: int, body: Any, change: Change = ANYONE) -> JsonObject:
         """Create or change a network; anything but an object as `body` has no fields (controller §3)."""
         before = self._state.network(nwid)
+        change.check(before.record if before else None)
         record = network.updated(before.record if before else None, body, nwid, now)
-        changed = self._stored(lambda: self._state.save_network(nwid, record))
+        audit = _audit(now, change, "network")
+        changed = self._stored(lambda: self._state.save_network(nwid, record, audit))
         answer = _answer_object(record)
         if changed:
             self.counters["network_change"] += 1
@@ -185,10 +215,11 @@ class Controller:
             self._send_pushes(now)
         return answer
 
-    def delete_network(self, now: int, nwid: int) -> JsonObject:
+    def delete_network(self, now: int, nwid: int, change: Change = ANYONE) -> JsonObject:
         """Delete a network with its members, whose certificates are revoked; the object it was; 404."""
         found = self._network(nwid)
-        self._stored(lambda: self._state.delete_network(nwid))
+        change.check(found.record)
+        self._stored(lambda: self._state.delete_network(nwid, _audit(now, change, "network")))
         self.counters["network_change"] += 1
         for address in sorted(found.members):
             if member.is_authorized(found.members[address]):
@@ -214,34 +245,94 @@ class Controller:
         """One member object; 404."""
         return _answer_object(self._member(nwid, address)[1])
 
-    def update_member(self, now: int, nwid: int, address: int, body: Any) -> JsonObject:
+    def update_member(self, now: int, nwid: int, address: int, body: Any, change: Change = ANYONE) -> JsonObject:
         """Create or change a member; 404 if the network is unknown."""
         found = self._network(nwid)
         before = found.members.get(address)
+        change.check(before)
         record = member.updated(before, body, nwid, address, now)
-        changed = self._stored(lambda: self._state.save_member(found, address, record))
-        answer = _answer_object(record)
-        if changed:
-            self.counters["member_change"] += 1
-            was_authorized = before is not None and member.is_authorized(before)
-            if was_authorized and not member.is_authorized(record):
-                self._revoke(now, found, address)
-                self._send_revocations(now)
-            elif not was_authorized and member.is_authorized(record):
-                self.counters["member_auth"] += 1
-            self._pushes.add(nwid, address)
-            self._send_pushes(now)
-        return answer
+        self._save_members(now, found, {address: record}, change)
+        return _answer_object(record)
 
-    def delete_member(self, now: int, nwid: int, address: int) -> JsonObject:
-        """Delete a member, whose certificate is revoked if it was authorised; the object it was; 404."""
+    def update_members(self, now: int, nwid: int, bodies: dict[int, Any], change: Change = ANYONE) -> list[JsonObject]:
+        """Create or change several members of one network, all or none; in the order given."""
+        found = self._network(nwid)
+        change.check(found.record)
+        records = {
+            address: member.updated(found.members.get(address), body, nwid, address, now)
+            for address, body in bodies.items()
+        }
+        self._save_members(now, found, records, change)
+        return [_answer_object(record) for record in records.values()]
+
+    def delete_member(
+        self, now: int, nwid: int, address: int, change: Change = ANYONE, *, forget: bool = False
+    ) -> JsonObject:
+        """Delete a member, whose certificate is revoked if it was authorised; the object it was; 404.
+
+        It stays deleted however often it asks, until it is updated, that is added again; unless it is to be forgotten.
+        """
+        found = self._network(nwid)
+        if forget and address in found.deleted:
+            self._stored(lambda: self._state.delete_member(found, address))
+            return {"address": format_address(address), "id": format_address(address), "nwid": format_nwid(nwid)}
         found, record = self._member(nwid, address)
-        self._stored(lambda: self._state.delete_member(found, address))
+        change.check(record)
+        audit = _audit(now, change, "member")
+        self._stored(lambda: self._state.delete_member(found, address, None if forget else now, audit))
         self.counters["member_change"] += 1
         if member.is_authorized(record):
             self._revoke(now, found, address)
             self._send_revocations(now)
         return _answer_object(record)
+
+    def _save_members(self, now: int, found: NetworkState, records: dict[int, JsonObject], change: Change) -> None:
+        """Store new states of members, and do what follows from those that are changes."""
+        before = {address: found.members.get(address) for address in records}
+        audit = _audit(now, change, "member")
+        changed = self._stored(lambda: self._state.save_members(found, records, audit))
+        for address, record in changed.items():
+            self.counters["member_change"] += 1
+            old = before[address]
+            was_authorized = old is not None and member.is_authorized(old)
+            if was_authorized and not member.is_authorized(record):
+                self._revoke(now, found, address)
+            elif not was_authorized and member.is_authorized(record):
+                self.counters["member_auth"] += 1
+            self._schedule_end(found.nwid, address, record)
+            self._pushes.add(found.nwid, address)
+        if changed:
+            self._send_revocations(now)
+            self._send_pushes(now)
+
+    # --- API: lists ------------------------------------------------------------------------------------------------
+
+    def query_networks(self, query: NetworkQuery) -> Page:
+        """Whole network objects, each with its counts; filtered, by ascending ID, a page at a time."""
+        return listing.networks(self._state.networks(), query, _answer_object)
+
+    def query_members(self, now: int, nwid: int, query: MemberQuery) -> Page:
+        """Whole member objects, each with what is known of its last request; 404."""
+        return listing.members(self._network(nwid), self._statuses, now, query, _answer_object)
+
+    def audit(
+        self, before: int | None = None, limit: int = 100, nwid: int | None = None, address: int | None = None
+    ) -> list[JsonObject]:
+        """Lines of the audit log with IDs below `before`, newest first."""
+        network_id = None if nwid is None else format_nwid(nwid)
+        member_id = None if address is None else format_address(address)
+        return self._stored(lambda: self._state.audit(before, limit, network_id, member_id))
+
+    def reload(self, now: int, change: Change = ANYONE) -> None:
+        """Read the store again, after it was restored or imported into, and push to all that are online."""
+        self._stored(self._state.load)
+        self._schedule_ends()
+        self.counters["network_change"] += 1
+        self._stored(lambda: self._state.note(entry(now, change, "store.reload", None, None)))
+        for found in self._state.networks():
+            for status in self._statuses.online(now, found.nwid):
+                self._pushes.add(found.nwid, status.address)
+        self._send_pushes(now)
 
     def _network(self, nwid: int) -> NetworkState:
         found = self._state.network(nwid)
@@ -266,12 +357,20 @@ class Controller:
         raise ControllerError(503, "no free network ID was found")
 
     def _stored(self, change: Callable[[], _T]) -> _T:
-        """Do a change of the state; a failing store is a 500."""
+        """Do something with the store; if that fails it is a 503 and nothing has changed."""
         try:
             return change()
         except StoreError as error:
             self.counters["drop_store_failed"] += 1
-            raise ControllerError(500, str(error)) from error
+            raise ControllerError(503, str(error), {"error": str(error)}) from error
+
+
+def _audit(now: int, change: Change, kind: str) -> Audit:
+    def audit(before: JsonObject | None, after: JsonObject | None) -> JsonObject:
+        action = "create" if before is None else "delete" if after is None else "update"
+        return entry(now, change, f"{kind}.{action}", before, after)
+
+    return audit
 
 
 def _answer_object(record: JsonObject) -> JsonObject:

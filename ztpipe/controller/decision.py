@@ -54,7 +54,7 @@ class Decider:
         if network is None:
             return Refused(ErrorCode.OBJ_NOT_FOUND)
         stored = network.members.get(requester.address)
-        if stored is None and not genuine:
+        if stored is None and (not genuine or requester.address in network.deleted):
             return Refused(ErrorCode.NETWORK_ACCESS_DENIED)
         record = member.filled(stored, nwid, requester.address, now)
         if not _claim(record, requester):
@@ -73,7 +73,7 @@ class Decider:
             expiry = coerce.integer(record.get("authenticationExpiryTime"), 0)
             if expiry <= now:
                 return Refused(ErrorCode.NETWORK_AUTHENTICATION_REQUIRED, _sign_on())
-        if not member.is_authorized(record):
+        if not member.is_authorized(record) or member.expired(record, now):
             return Refused(ErrorCode.NETWORK_ACCESS_DENIED)
         first = not member.was_granted(record)
         _remember_version(record, request)
@@ -96,7 +96,7 @@ def _claim(record: JsonObject, requester: Identity) -> bool:
 
 def _authorize(view: NetworkView, record: JsonObject, request: Metadata, now: int) -> None:
     """Authorise a member that needs no administrator for it; this is permanent (controller §7.2 step 6)."""
-    if member.is_authorized(record):
+    if member.is_authorized(record) or member.expired(record, now):
         return
     if not view.private:
         member.authorize(record, now, "public", None)

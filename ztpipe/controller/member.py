@@ -81,6 +81,8 @@ def updated(record: JsonObject | None, body: Any, nwid: int, address: int, now: 
             if field == "capabilities" and not was_granted(result):
                 result[CAPABILITIES_CHOSEN] = True
     if "authorized" in body:
+        if "expiresAt" not in body and expired(result, now) and coerce.boolean(body["authorized"], False):
+            result["expiresAt"] = 0  # else it would be taken back at once
         _set_authorized(result, coerce.boolean(body["authorized"], False), now)
     return result
 
@@ -88,6 +90,16 @@ def updated(record: JsonObject | None, body: Any, nwid: int, address: int, now: 
 def is_authorized(record: JsonObject) -> bool:
     """Whether the record says that the member may take part."""
     return coerce.boolean(record.get("authorized"), False)
+
+
+def expiry(record: JsonObject) -> int:
+    """When the member is deauthorised, ms; 0 = never."""
+    return coerce.integer(record.get("expiresAt"), 0)
+
+
+def expired(record: JsonObject, now: int) -> bool:
+    """Whether the member's time is over."""
+    return 0 < expiry(record) <= now
 
 
 def was_granted(record: JsonObject) -> bool:
@@ -146,6 +158,8 @@ def _capabilities(value: list[Any]) -> list[int]:
 
 _SIMPLE: Final[dict[str, Callable[[Any], Any]]] = {
     "name": lambda value: coerce.text(value, ""),
+    "notes": lambda value: coerce.text(value, ""),
+    "expiresAt": lambda value: coerce.integer(value, 0),
     "activeBridge": lambda value: coerce.boolean(value, False),
     "noAutoAssignIps": lambda value: coerce.boolean(value, False),
     "remoteTraceTarget": trace_target,

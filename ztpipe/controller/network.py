@@ -10,6 +10,7 @@ from typing import Any, Final
 from ztpipe.controller import coerce
 from ztpipe.controller.coerce import JsonObject
 from ztpipe.controller.rules_json import normalise_rules
+from ztpipe.controller.rules_source import COMPILED_FIELDS, compiled_fields, source_of
 from ztpipe.wire.address import format_nwid
 
 MAX_ELEMENTS: Final = 16384
@@ -59,12 +60,23 @@ def updated(record: JsonObject | None, body: Any, nwid: int, now: int) -> JsonOb
 
     `body` may be any JSON value; anything but an object has no fields (controller §3).  The revision is left as it
     was.  Raises ControllerError only.
+
+    A new `rulesSource` decides `rules`, `capabilities` and `tags`, unless the body brings other rules than the stored:
+    interfaces that compile in the browser send any source along.  The stored one is kept for as long as the three are
+    what it says, and emptied by a change of them without it.
     """
     result = deepcopy(record) if record is not None else {}
-    for field, value in body.items() if isinstance(body, dict) else ():
-        setter = _SETTERS.get(field)
-        if setter is not None:
-            setter(result, value)
+    fields = body if isinstance(body, dict) else {}
+    source = source_of(fields.get("rulesSource"))
+    if source is not None and source != result.get("rulesSource", "") and not _brings_rules(result, fields):
+        compiled = compiled_fields(source)
+        _apply(result, {**fields, **compiled})
+        result["rulesSource"] = source if compiled else ""
+    else:
+        before = [result.get(field) for field in COMPILED_FIELDS]
+        _apply(result, fields)
+        if result.get("rulesSource") and before != [result.get(field) for field in COMPILED_FIELDS]:
+            result["rulesSource"] = ""
     for field, value in defaults(now).items():
         result.setdefault(field, value)
     result["id"] = result["nwid"] = format_nwid(nwid)
@@ -72,6 +84,20 @@ def updated(record: JsonObject | None, body: Any, nwid: int, now: int) -> JsonOb
     for field in _TRANSIENT:
         result.pop(field, None)
     return result
+
+
+def _apply(record: JsonObject, fields: JsonObject) -> None:
+    for field, value in fields.items():
+        setter = _SETTERS.get(field)
+        if setter is not None:
+            setter(record, value)
+
+
+def _brings_rules(record: JsonObject, fields: JsonObject) -> bool:
+    """Whether a body has rules of its own, others than those in the record."""
+    return "rules" in fields and normalise_rules(fields["rules"], MAX_ELEMENTS) != normalise_rules(
+        record.get("rules", list(DEFAULT_RULES)), MAX_ELEMENTS
+    )
 
 
 def clamp_mtu(value: int) -> int:

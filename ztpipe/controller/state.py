@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 from ztpipe.controller import coerce, member
 from ztpipe.controller.coerce import JsonObject
 from ztpipe.controller.store import Store
 from ztpipe.controller.view import NetworkView
+from ztpipe.wire.address import format_address, format_nwid
+
+#: Field of a record that only says when its member was deleted, so that it stays deleted.
+DELETED: Final = "_deleted"
+
+#: Makes the line of the audit log from a record before (None = new) and after.
+Audit = Callable[[JsonObject | None, JsonObject | None], JsonObject]
 
 
 @dataclass(slots=True)
@@ -24,6 +32,7 @@ class NetworkState:
     taken: Counter[bytes] = field(default_factory=Counter)  # assigned addresses; counted, so a shared one stays taken
     bridges: list[int] = field(default_factory=list)  # active bridges, ascending
     authorized: int = 0  # number of authorised members
+    deleted: set[int] = field(default_factory=set)  # members that are to stay deleted though they may ask again
     not_before: int = 0  # what is issued must be newer than the last revocation: its earliest timestamp, ms
 
     def put(self, address: int, record: JsonObject) -> None:
@@ -59,15 +68,29 @@ class State:
         """Load everything.  Raises what the store raises; records without a usable key are skipped."""
         self._store = store
         self._networks: dict[int, NetworkState] = {}
-        for record in store.networks():
+        self.load()
+
+    def load(self) -> None:
+        """Read everything (again); if that raises nothing has changed."""
+        networks: dict[int, NetworkState] = {}
+        for record in self._store.networks():
             nwid = _key(record.get("nwid"), 16)
             if nwid is not None:
-                self._networks[nwid] = NetworkState(nwid, record, NetworkView.of(nwid, record))
-        for network in self._networks.values():
-            for record in store.members(network.nwid):
+                networks[nwid] = NetworkState(nwid, record, NetworkView.of(nwid, record))
+        for network in networks.values():
+            before = self._networks.get(network.nwid)
+            network.not_before = before.not_before if before else 0
+            for record in self._store.members(network.nwid):
                 address = _key(record.get("id"), 10)
-                if address is not None:
+                if address is not None and record.get(DELETED) is not None:
+                    network.deleted.add(address)
+                elif address is not None:
                     network.put(address, record)
+        self._networks = networks
+
+    def note(self, line: JsonObject) -> None:
+        """Add a line to the audit log."""
+        self._store.append_audit(line)
 
     def network(self, nwid: int) -> NetworkState | None:
         """One network, None if unknown."""
@@ -80,12 +103,16 @@ class State:
     def __len__(self) -> int:
         return len(self._networks)
 
-    def save_network(self, nwid: int, record: JsonObject) -> bool:
+    def save_network(self, nwid: int, record: JsonObject, audit: Audit | None = None) -> bool:
         """Store a record if it differs from the stored one, its revision raised; whether it did."""
         network = self._networks.get(nwid)
-        if not _raise_revision(record, network.record if network else None):
+        before = network.record if network else None
+        if not _raise_revision(record, before):
             return False
-        self._store.save_network(record)
+        with self._store.transaction():
+            self._store.save_network(record)
+            if audit is not None:
+                self._store.append_audit(audit(before, record))
         view = NetworkView.of(nwid, record)
         if network is None:
             self._networks[nwid] = NetworkState(nwid, record, view)
@@ -95,21 +122,63 @@ class State:
 
     def save_member(self, network: NetworkState, address: int, record: JsonObject) -> bool:
         """Store a record if it differs from the stored one, its revision raised; whether it did."""
-        if not _raise_revision(record, network.members.get(address)):
-            return False
-        self._store.save_member(record)
-        network.put(address, record)
-        return True
+        return bool(self.save_members(network, {address: record}))
 
-    def delete_network(self, nwid: int) -> None:
+    def save_members(
+        self, network: NetworkState, records: dict[int, JsonObject], audit: Audit | None = None
+    ) -> dict[int, JsonObject]:
+        """Store those records that differ from the stored ones, all or (if it raises) none; gives those."""
+        changed = {
+            address: record
+            for address, record in records.items()
+            if _raise_revision(record, network.members.get(address))
+        }
+        if not changed:
+            return changed
+        with self._store.transaction():
+            for address, record in changed.items():
+                self._store.save_member(record)
+                if audit is not None:
+                    self._store.append_audit(audit(network.members.get(address), record))
+        for address, record in changed.items():
+            network.deleted.discard(address)
+            network.put(address, record)
+        return changed
+
+    def delete_network(self, nwid: int, audit: Audit | None = None) -> None:
         """Remove a network with all its members."""
-        self._store.delete_network(nwid)
+        network = self._networks.get(nwid)
+        with self._store.transaction():
+            self._store.delete_network(nwid)
+            if audit is not None and network is not None:
+                self._store.append_audit(audit(network.record, None))
         self._networks.pop(nwid, None)
 
-    def delete_member(self, network: NetworkState, address: int) -> None:
-        """Remove one member."""
-        self._store.delete_member(network.nwid, address)
+    def delete_member(
+        self, network: NetworkState, address: int, now: int | None = None, audit: Audit | None = None
+    ) -> None:
+        """Remove one member; with a time it stays deleted: it is refused until an administrator adds it again."""
+        with self._store.transaction():
+            if now is None:
+                self._store.delete_member(network.nwid, address)
+            else:
+                self._store.save_member(_tombstone(network.nwid, address, now))
+            if audit is not None:
+                self._store.append_audit(audit(network.members.get(address), None))
         network.drop(address)
+        network.deleted.discard(address)
+        if now is not None:
+            network.deleted.add(address)
+
+    def audit(self, before: int | None, limit: int, nwid: str | None, member: str | None) -> list[JsonObject]:
+        """Lines of the audit log, newest first."""
+        return self._store.audit(before, limit, nwid, member)
+
+
+def _tombstone(nwid: int, address: int, now: int) -> JsonObject:
+    ident = format_address(address)
+    fields: JsonObject = {"id": ident, "address": ident, "nwid": format_nwid(nwid), "objtype": "member", "revision": 0}
+    return {**fields, "authorized": False, DELETED: now}
 
 
 def _raise_revision(record: JsonObject, stored: JsonObject | None) -> bool:

@@ -75,6 +75,10 @@ class StatusTable:
             if status.online(now):
                 yield status
 
+    def of(self, nwid: int) -> Iterator[MemberStatus]:
+        """All statuses of one network, online or not."""
+        return (self._statuses[nwid, address] for address in self._by_network.get(nwid, ()))
+
     def prune(self, now: int) -> None:
         """Drop statuses that are of no further use: offline, and their grant forgotten."""
         while self._statuses:

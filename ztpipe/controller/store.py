@@ -6,11 +6,16 @@ once, at the start, and written at every change.  A write that returns is durabl
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
-from typing import Protocol
+from typing import Final, Protocol
 
 from ztpipe.controller.coerce import JsonObject
+
+#: Lines that the audit log holds; the oldest give way.
+AUDIT_CAPACITY: Final = 100_000
 
 
 class StoreError(Exception):
@@ -38,6 +43,15 @@ class Store(Protocol):
     def delete_member(self, nwid: int, address: int) -> None:
         """Remove one member; an unknown one is no error."""
 
+    def transaction(self) -> AbstractContextManager[None]:
+        """What is written within is written whole, when the block ends, or, if it raises, not at all."""
+
+    def append_audit(self, entry: JsonObject) -> None:
+        """Add a line to the audit log (`change.entry`)."""
+
+    def audit(self, before: int | None, limit: int, nwid: str | None, member: str | None) -> list[JsonObject]:
+        """Lines with an ID below `before`, newest first, each with its `id`; of one network or member if given."""
+
 
 class MemoryStore:
     """Keeps copies of the records for as long as the process lives: for tests and throw-away controllers."""
@@ -45,6 +59,8 @@ class MemoryStore:
     def __init__(self) -> None:
         self._networks: dict[int, JsonObject] = {}
         self._members: dict[int, dict[int, JsonObject]] = {}
+        self._audit: deque[JsonObject] = deque(maxlen=AUDIT_CAPACITY)
+        self._audited = 0
 
     def networks(self) -> Iterable[JsonObject]:
         return [deepcopy(record) for record in self._networks.values()]
@@ -65,3 +81,19 @@ class MemoryStore:
 
     def delete_member(self, nwid: int, address: int) -> None:
         self._members.get(nwid, {}).pop(address, None)
+
+    def transaction(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def append_audit(self, entry: JsonObject) -> None:
+        self._audited += 1
+        self._audit.append({"id": self._audited, **deepcopy(entry)})
+
+    def audit(self, before: int | None, limit: int, nwid: str | None, member: str | None) -> list[JsonObject]:
+        found = (
+            deepcopy(entry)
+            for entry in reversed(self._audit)
+            if (before is None or entry["id"] < before) and nwid in (None, entry["nwid"])
+            if member in (None, entry["member"])
+        )
+        return [entry for entry, _ in zip(found, range(limit), strict=False)]

@@ -16,11 +16,11 @@ from types import TracebackType
 from typing import Final, Self
 
 from ztpipe.controller.coerce import JsonObject, integer
-from ztpipe.controller.store import StoreError
+from ztpipe.controller.store import AUDIT_CAPACITY, StoreError
 from ztpipe.controller.store_import import member_files, network_files
 
 FILE_NAME: Final = "controller.db"
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 _APPLICATION_ID: Final = 0x7A746370  # "ztcp": tells our file from any other SQLite file
 
 _SCHEMA: Final = """
@@ -37,6 +37,21 @@ CREATE TABLE member (
     PRIMARY KEY (nwid, address)
 ) WITHOUT ROWID;
 """
+_AUDIT_SCHEMA: Final = """
+CREATE TABLE audit (
+    id INTEGER PRIMARY KEY,
+    nwid TEXT,
+    member TEXT,
+    object TEXT NOT NULL
+);
+CREATE INDEX audit_by_network ON audit (nwid, id);
+"""
+#: Statements that make the next format of the one before, by the format they start from.
+_MIGRATIONS: Final = {1: _AUDIT_SCHEMA}
+_AUDIT: Final = (
+    "SELECT id, object FROM audit WHERE id < ?1 AND (?2 IS NULL OR nwid = ?2) AND (?3 IS NULL OR member = ?3)"
+    " ORDER BY id DESC LIMIT ?4"
+)
 _SAVE_NETWORK: Final = "INSERT OR REPLACE INTO network (nwid, revision, object) VALUES (?, ?, ?)"
 _SAVE_MEMBER: Final = "INSERT OR REPLACE INTO member (nwid, address, revision, object) VALUES (?, ?, ?, ?)"
 
@@ -97,13 +112,38 @@ class SqliteStore:
     def delete_network(self, nwid: int) -> None:
         """Remove a network and its members in one transaction."""
         key = (f"{nwid:016x}",)
-        with self._failures("cannot delete a network"), self._transaction():
+        with self._failures("cannot delete a network"), self.transaction():
             self._db.execute("DELETE FROM member WHERE nwid = ?", key)
             self._db.execute("DELETE FROM network WHERE nwid = ?", key)
 
     def delete_member(self, nwid: int, address: int) -> None:
         """Remove one member."""
         self._write("DELETE FROM member WHERE nwid = ? AND address = ?", (f"{nwid:016x}", f"{address:010x}"))
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """What is written within is written whole or not at all; within another one it is part of that."""
+        if self._db.in_transaction:
+            yield
+            return
+        with self._failures("cannot write"), self._transaction():
+            yield
+
+    def append_audit(self, entry: JsonObject) -> None:
+        """Add a line to the audit log, and drop the oldest beyond its capacity."""
+        with self._failures("cannot write"), self.transaction():
+            added = self._db.execute(
+                "INSERT INTO audit (nwid, member, object) VALUES (?, ?, ?)",
+                (entry["nwid"], entry["member"], _encode(entry)),
+            )
+            self._db.execute("DELETE FROM audit WHERE id <= ?", ((added.lastrowid or 0) - AUDIT_CAPACITY,))
+
+    def audit(self, before: int | None, limit: int, nwid: str | None, member: str | None) -> list[JsonObject]:
+        """Lines of the audit log, newest first."""
+        top = 0x7FFFFFFFFFFFFFFF if before is None else min(before, 0x7FFFFFFFFFFFFFFF)
+        with self._failures("cannot read"):
+            rows = self._db.execute(_AUDIT, (top, nwid, member, limit)).fetchall()
+        return [{"id": number, **self._decode(f"audit line {number}", text)} for number, text in rows]
 
     def _prepare(self) -> None:
         """Check that the file is sound and ours, and create the tables in a new one."""
@@ -122,15 +162,22 @@ class SqliteStore:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if tables == 0:
-            for statement in filter(str.strip, _SCHEMA.split(";")):
-                self._db.execute(statement)
+            self._run(_SCHEMA + _AUDIT_SCHEMA)
             self._db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
             self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             self._import()
         elif application != _APPLICATION_ID:
             raise StoreError(f"{self.path}: this SQLite file was not made by the controller; move it away")
-        elif version != SCHEMA_VERSION:
-            raise StoreError(f"{self.path}: has format {version}, this program knows format {SCHEMA_VERSION}")
+        elif not 1 <= version <= SCHEMA_VERSION:
+            raise StoreError(f"{self.path}: has format {version}, this program knows formats up to {SCHEMA_VERSION}")
+        else:
+            for old in range(version, SCHEMA_VERSION):
+                self._run(_MIGRATIONS[old])
+            self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _run(self, statements: str) -> None:
+        for statement in filter(str.strip, statements.split(";")):
+            self._db.execute(statement)
 
     def _import(self) -> None:
         """Take over the reference's files, all of them or, if that fails, none."""
@@ -149,7 +196,12 @@ class SqliteStore:
         except BaseException:
             self._db.execute("ROLLBACK")
             raise
-        self._db.execute("COMMIT")
+        try:
+            self._db.execute("COMMIT")
+        except sqlite3.Error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
 
     @contextmanager
     def _failures(self, what: str) -> Iterator[None]:
