@@ -69,6 +69,7 @@ class Inbound:
 
     def _classify(self, now: int, binding: int, remote: InetAddress, data: bytes) -> None:
         core = self.core
+        mark = core.mark()
         path = core.paths.find(binding, remote)
         if path is not None:
             path.received(now)
@@ -81,6 +82,7 @@ class Inbound:
         if is_fragment(data):
             if not ours:
                 core.relay.fragment(now, path, data, destination, hops_of(data))
+                self._accepted(mark)
                 return
         elif size < MIN_PACKET:
             core.drop("short_packet")
@@ -92,6 +94,7 @@ class Inbound:
                 return
             if not ours:
                 core.relay.packet(now, path, data, destination, header.source, header.hops)
+                self._accepted(mark)
                 return
         packet = self._reassembler.add(now, data, remote.ip)
         if packet is not None:
@@ -121,6 +124,7 @@ class Inbound:
             core.drop("short_datagram")
             return
         core.contact.nop_to_beacon(now, peer, binding, remote)
+        self.handled += 1
 
     # -- packets --------------------------------------------------------------------------------------------------
 
