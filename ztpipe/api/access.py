@@ -7,6 +7,8 @@ import ipaddress
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from ztpipe.api.tokens import Grant, Role, TokenFile
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -17,11 +19,12 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Access:
-    """The tokens, as read at start; a change of the files needs a restart."""
+    """The two tokens as read at start, a change of their files needs a restart; and the controller's named tokens."""
 
-    def __init__(self, token: str, metrics_token: str) -> None:
+    def __init__(self, token: str, metrics_token: str, named: TokenFile | None = None) -> None:
         self._token = token
         self._metrics_token = metrics_token
+        self._named = named
 
     def permits(self, request: web.BaseRequest, management_from: tuple[str, ...]) -> bool:
         """True if `request` may be answered at all; otherwise 401, also for unknown paths."""
@@ -31,7 +34,24 @@ class Access:
             return False
         if request.path in ("/health", "/sso") or request.path.startswith("/app"):
             return True
-        return token_is_one_of(request, (self._token,))
+        return token_is_one_of(request, (self._token,)) or self._grant(request) is not None
+
+    def role_permits(self, request: web.BaseRequest) -> bool:
+        """False if `request`, which may be answered, is beyond the role of its named token: 403."""
+        grant = self._grant(request)
+        return grant is None or grant.role.permits(request.method, request.path)
+
+    def actor(self, request: web.BaseRequest) -> str:
+        """Who asks, for the audit log: a name, never the token."""
+        grant = self._grant(request)
+        return "authtoken.secret" if grant is None else grant.name
+
+    def _grant(self, request: web.BaseRequest) -> Grant | None:
+        """The named token that is given; None for none or the node's own.  It opens the controller only."""
+        if self._named is None or not Role.covers(request.path) or token_is_one_of(request, (self._token,)):
+            return None
+        given = _given_token(request)
+        return self._named.find(given) if given else None
 
 
 def source_allowed(remote: str, management_from: tuple[str, ...]) -> bool:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
 from ztpipe.api import answers
+from ztpipe.controller.change import Change
+from ztpipe.controller.errors import ControllerError
 from ztpipe.wire.address import format_address
 
 if TYPE_CHECKING:
@@ -21,6 +24,9 @@ _MEMBERS: Final = _NETWORK + "/member"
 _MEMBER: Final = _MEMBERS + "/{address:[0-9a-fA-F]{10}}"
 #: The form every user interface creates networks with: our address and six underscores.
 _NEW_NETWORK: Final = _NETWORKS + "/{controller:[0-9a-fA-F]{10}}______"
+
+#: Who asks: set by the guard for each request.
+ACTOR: Final[ContextVar[str]] = ContextVar("actor", default="")
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
@@ -68,7 +74,7 @@ class _ControllerRoutes:
 
     async def create_network(self, request: web.Request) -> web.Response:
         body = await answers.read_json(request)
-        return self._changed(request, self._controller.create_network(self._service.now(), body))
+        return self._changed(request, self._controller.create_network(self._service.now(), body, change_of(request)))
 
     async def create_network_by_address(self, request: web.Request) -> web.Response:
         """Only for our own address, in lower case: anything else is 400."""
@@ -81,10 +87,12 @@ class _ControllerRoutes:
 
     async def update_network(self, request: web.Request) -> web.Response:
         body = await answers.read_json(request)
-        return self._changed(request, self._controller.update_network(self._service.now(), _nwid(request), body))
+        now, nwid = self._service.now(), _nwid(request)
+        return self._changed(request, self._controller.update_network(now, nwid, body, change_of(request)))
 
     async def delete_network(self, request: web.Request) -> web.Response:
-        return self._changed(request, self._controller.delete_network(self._service.now(), _nwid(request)))
+        now, nwid = self._service.now(), _nwid(request)
+        return self._changed(request, self._controller.delete_network(now, nwid, change_of(request)))
 
     async def list_members(self, request: web.Request) -> web.Response:
         return answers.document(request, self._controller.list_members(_nwid(request)))
@@ -95,11 +103,11 @@ class _ControllerRoutes:
     async def update_member(self, request: web.Request) -> web.Response:
         body = await answers.read_json(request)
         now, nwid, address = self._service.now(), _nwid(request), _address(request)
-        return self._changed(request, self._controller.update_member(now, nwid, address, body))
+        return self._changed(request, self._controller.update_member(now, nwid, address, body, change_of(request)))
 
     async def delete_member(self, request: web.Request) -> web.Response:
         now, nwid, address = self._service.now(), _nwid(request), _address(request)
-        return self._changed(request, self._controller.delete_member(now, nwid, address))
+        return self._changed(request, self._controller.delete_member(now, nwid, address, change_of(request)))
 
     async def all_networks(self, request: web.Request) -> web.Response:
         """The bulk read of networks, each with its member counts."""
@@ -123,6 +131,20 @@ class _ControllerRoutes:
     def _changed(self, request: web.Request, result: JsonObject) -> web.Response:
         self._service.controller_changed()
         return answers.document(request, result)
+
+
+def change_of(request: web.Request) -> Change:
+    """Who asks, and the revision in If-Match, if there is one."""
+    text = request.headers.get("If-Match")
+    if text is None:
+        return Change(ACTOR.get())
+    number = text.strip().removeprefix('"').removesuffix('"')
+    if text.strip() == "*":
+        return Change(ACTOR.get(), -1)
+    if not (number.isascii() and number.isdigit() and len(number) <= 20):
+        message = 'If-Match: expected one revision in quotes, e.g. "3", or *'
+        raise ControllerError(400, message, {"error": message, "field": "If-Match"})
+    return Change(ACTOR.get(), int(number))
 
 
 def _nwid(request: web.Request) -> int:

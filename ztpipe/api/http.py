@@ -12,8 +12,10 @@ import structlog
 from aiohttp import hdrs, http_exceptions, web
 from aiohttp.typedefs import Handler, Middleware
 
-from ztpipe.api import answers, controller_routes, node_routes, static, worker_routes
+from ztpipe.api import answers, controller_routes, node_routes, openapi, static, v1_routes, worker_routes
 from ztpipe.api.access import Access
+from ztpipe.api.controller_routes import ACTOR
+from ztpipe.api.tokens import TOKEN_FILE, TokenFile
 from ztpipe.controller.errors import ControllerError
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ def make_app(service: Service, access: Access) -> web.Application:
     app.on_response_prepare.append(_Headers().prepare)
     node_routes.add(app, service)
     controller_routes.add(app, service)
+    v1_routes.add(app, service)
+    openapi.add(app)
     static.add(app, service)
     worker_routes.add(app, service)
     return app
@@ -85,7 +89,7 @@ class Server:
     def __init__(self, service: Service, home: Home, *, port: int) -> None:
         self._port = port
         self._runner = _Runner(
-            make_app(service, Access(home.auth_token(), home.metrics_token())),
+            make_app(service, Access(home.auth_token(), home.metrics_token(), TokenFile(home.path / TOKEN_FILE))),
             access_log=None,
             keepalive_timeout=_IDLE_SECONDS,
             max_line_size=_LINE_LIMIT,
@@ -116,11 +120,16 @@ def _guard(service: Service, access: Access) -> Middleware:
         """Access first, then the route, with every failure in the reference's form."""
         if not access.permits(request, service.config().local.settings.allow_management_from):
             return answers.document(request, {}, HTTPStatus.UNAUTHORIZED)
+        if not access.role_permits(request):
+            return answers.document(request, {"error": "the token's role does not permit this"}, HTTPStatus.FORBIDDEN)
+        ACTOR.set(access.actor(request))
         try:
             return await handler(request)
         except answers.BadBody as error:
             return answers.failure(str(error))
         except ControllerError as error:
+            if error.body is not None:
+                return answers.document(request, error.body, error.status)
             failed = error.status == HTTPStatus.INTERNAL_SERVER_ERROR
             return answers.failure(error.message) if failed else answers.nothing(error.status)
         except web.HTTPRequestEntityTooLarge:
