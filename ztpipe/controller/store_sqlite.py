@@ -21,7 +21,7 @@ from ztpipe.controller.store_import import member_files, network_files
 
 FILE_NAME: Final = "controller.db"
 SCHEMA_VERSION: Final = 2
-_APPLICATION_ID: Final = 0x7A746370  # "ztcp": tells our file from any other SQLite file
+APPLICATION_ID: Final = 0x7A746370  # "ztcp": tells our file from any other SQLite file
 
 _SCHEMA: Final = """
 CREATE TABLE network (
@@ -163,10 +163,10 @@ class SqliteStore:
         tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if tables == 0:
             self._run(_SCHEMA + _AUDIT_SCHEMA)
-            self._db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             self._import()
-        elif application != _APPLICATION_ID:
+        elif application != APPLICATION_ID:
             raise StoreError(f"{self.path}: this SQLite file was not made by the controller; move it away")
         elif not 1 <= version <= SCHEMA_VERSION:
             raise StoreError(f"{self.path}: has format {version}, this program knows formats up to {SCHEMA_VERSION}")
