@@ -81,7 +81,14 @@ def test_recorded_call(
     out, err = capsys.readouterr()
     usage = zerotier_cli.USAGE.format(program="zerotier-one", version="1.14.1")
     assert out.replace(usage, _USAGE) == expected_output(call, service)
-    assert err.replace(usage, _USAGE) == call.err
+    assert _recorded(err).replace(usage, _USAGE) == call.err
+
+
+def _recorded(err: str) -> str:
+    """stderr without the explanations that are ours."""
+    ours = ("zerotier-cli: the service refused", "zerotier-cli: network ")
+    lines = err.splitlines(keepends=True)
+    return "".join(line for line in lines if not line.startswith(ours) and "is not a network id: 16" not in line)
 
 
 def expected_output(call: Call, service: RecordedService) -> str:

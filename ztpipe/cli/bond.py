@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ztpipe.cli.tables import Json
     from ztpipe.cli.zerotier_cli import Session
 
@@ -88,7 +88,7 @@ def _tables(peer: Json) -> Iterator[str]:
 
 
 def _rotate(session: Session, peer: str) -> int:
-    reply = session.client.request("POST", f"/bond/rotate/{peer}", json.dumps({}))
+    reply = session.client.request("POST", f"/bond/rotate/{peer}", "{}")
     if reply.status != 200:
         print(reply.status, "bond" if reply.status else "rotate", reply.body)
         return 1
@@ -102,7 +102,7 @@ def _rotate(session: Session, peer: str) -> int:
 def _set_mtu(session: Session, words: list[str]) -> int:
     """The reference finds these words only behind exactly two switches; here they count wherever they stand."""
     mtu, interface, address = words
-    reply = session.client.request("POST", f"/bond/setmtu/{mtu}/{interface}/{address}", json.dumps({}))
+    reply = session.client.request("POST", f"/bond/setmtu/{mtu}/{interface}/{address}", "{}")
     if reply.status != 200:
         print(f"{reply.status} Failed to set MTU: {reply.body}")
         return 1

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any, Final
+TYPE_CHECKING = False  # not from typing: see ztpipe.cli.client
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any, Final
 
-#: A document as the API sent it; fields may be missing when the service is another version.
-Json = dict[str, Any]
+    #: A document as the API sent it; fields may be missing when the service is another version.
+    Json = dict[str, Any]
 
 _PEERS_HEADING: Final = "<ztaddr>   <ver>  <role> <lat> <link>   <lastTX> <lastRX> <path>"
 _TUNNEL_NOTE: Final = "NOTE: Currently tunneling through a TCP relay. Ensure that UDP is not blocked."

@@ -5,17 +5,16 @@ Standard library only, and nothing imported before it is needed: scripts and hea
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
-from dataclasses import dataclass, field
-from pathlib import PurePath
-from typing import Any, Final
 
-from ztpipe.cli import tables
 from ztpipe.cli.client import Client, LookupFailure, Reply, find_home, find_port, find_token
 from ztpipe.cli.version import REFERENCE_VERSION
+
+TYPE_CHECKING = False  # not from typing: see ztpipe.cli.client
+if TYPE_CHECKING:
+    from typing import Any, Final
 
 USAGE: Final = """\
 zerotier-cli: control a running node (ztpipe, compatible with ZeroTier One {version})
@@ -59,17 +58,19 @@ class Usage(Exception):
         self.to_stderr = to_stderr
 
 
-@dataclass(slots=True)
 class Arguments:
     """The command line, taken apart. Switches and words may come in any order."""
 
-    json_output: bool = False
-    show_version: bool = False
-    home: str = ""
-    port: int = 0
-    token: str = ""
-    host: str = "127.0.0.1"
-    words: list[str] = field(default_factory=list)
+    __slots__ = ("home", "host", "json_output", "port", "show_version", "token", "words")
+
+    def __init__(self) -> None:
+        self.json_output = False
+        self.show_version = False
+        self.home = ""
+        self.port = 0
+        self.token = ""
+        self.host = "127.0.0.1"
+        self.words: list[str] = []
 
     @property
     def command(self) -> str:
@@ -117,12 +118,14 @@ def _switch(parsed: Arguments, letter: str, value: str) -> bool:
     return False
 
 
-@dataclass(frozen=True, slots=True)
 class Session:
     """A client and the way to print what it gets."""
 
-    client: Client
-    json_output: bool
+    __slots__ = ("client", "json_output")
+
+    def __init__(self, client: Client, json_output: bool) -> None:
+        self.client = client
+        self.json_output = json_output
 
     def fetch(self, method: str, path: str, command: str, *, frame: bool) -> Any:
         """The document at `path`; None after printing why there is none. `frame`: the long text for no connection."""
@@ -132,7 +135,10 @@ class Session:
             return None
         if reply.status != 200:
             print(f"{reply.status} {command} {reply.body}")
+            _explain(reply.status)
             return None
+        import json
+
         try:
             return json.loads(reply.body)
         except ValueError as error:
@@ -144,12 +150,15 @@ class Session:
 
     def print_json(self, document: object) -> None:
         """Indented by one blank a level, keys in order."""
+        import json
+
         print(json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False))
 
     def finish(self, reply: Reply, command: str, text: str = "") -> int:
         """Print a plain result: `text` or, for JSON output and without a text, the body as received."""
         if reply.status != 200:
             print(f"{reply.status} {command} {reply.body}")
+            _explain(reply.status)
             return 1
         if self.json_output or not text:
             sys.stdout.write(reply.body)
@@ -172,6 +181,8 @@ def _info(session: Session, arguments: Arguments) -> int:
 
 def _lists(session: Session, arguments: Arguments) -> int:
     """listpeers, peers, listnetworks, listmoons."""
+    from ztpipe.cli import tables
+
     command = arguments.command
     path = {"listnetworks": "/network", "listmoons": "/moon"}.get(command, "/peer")
     found = session.fetch("GET", path, command, frame=True)
@@ -185,18 +196,38 @@ def _lists(session: Session, arguments: Arguments) -> int:
     return 0
 
 
+def _explain(status: int) -> None:
+    """What the reference leaves unsaid, on stderr, where no script looks for an answer."""
+    if status == 401:
+        _hint("the service refused the token: give the content of its authtoken.secret with -T, or run as root")
+
+
+def _hint(text: str) -> None:
+    print(f"zerotier-cli: {text}", file=sys.stderr)
+
+
+def _is_network_id(text: str) -> bool:
+    """Whether it can name a network; if not, why is said. Words of the right length go to the service, as ever."""
+    if len(text) != 16 or not set(text) <= set("0123456789abcdefABCDEF"):
+        _hint(f"{text!r} is not a network id: 16 hexadecimal digits are needed, as in 8056c2e21c000001")
+    return len(text) == 16
+
+
 def _join(session: Session, arguments: Arguments) -> int:
-    if len(arguments.first) != 16:
+    if not _is_network_id(arguments.first):
         print("invalid network id")
         return 2
     return session.finish(session.client.request("POST", f"/network/{arguments.first}", "{}"), "join", "200 join OK")
 
 
 def _leave(session: Session, arguments: Arguments) -> int:
-    if len(arguments.first) != 16:
+    if not _is_network_id(arguments.first):
         print("invalid network id")
         return 2
-    return session.finish(session.client.request("DELETE", f"/network/{arguments.first}"), "leave", "200 leave OK")
+    reply = session.client.request("DELETE", f"/network/{arguments.first}")
+    if reply.status == 200 and "result" not in reply.body:
+        _hint(f"network {arguments.first} was not joined: there was nothing to leave (see listnetworks)")
+    return session.finish(reply, "leave", "200 leave OK")
 
 
 def _set(session: Session, arguments: Arguments) -> int:
@@ -208,7 +239,7 @@ def _set(session: Session, arguments: Arguments) -> int:
         raise Usage(2, to_stderr=True)
     if key not in _SETTABLE:
         return 0
-    body = json.dumps({key: value.startswith(("t", "1"))})
+    body = f'{{"{key}": {"true" if value.startswith(("t", "1")) else "false"}}}'
     return session.finish(session.client.request("POST", f"/network/{arguments.first}", body), "set")
 
 
@@ -220,6 +251,10 @@ def _get(session: Session, arguments: Arguments) -> int:
     if reply.status == 0:
         session.print_unreachable(reply.body)
         return 1
+    import json
+
+    from ztpipe.cli import tables
+
     networks = json.loads(reply.body) if reply.status == 200 else []
     network = next((found for found in networks if found.get("nwid") == arguments.first), None)
     if network is not None:
@@ -250,7 +285,7 @@ def _orbit(session: Session, arguments: Arguments) -> int:
         usable = 0
     if not usable:
         return 0
-    body = json.dumps({"seed": arguments.second})
+    body = f'{{"seed": "{arguments.second.strip()}"}}'  # a hexadecimal number, as checked above
     return session.finish(session.client.request("POST", f"/moon/{arguments.first}", body), "orbit", "200 orbit OK")
 
 
@@ -316,7 +351,7 @@ def run(arguments: list[str], program: str) -> int:
 
 def main() -> int:
     """Entry point of ``zerotier-cli``."""
-    program = PurePath(sys.argv[0]).name
+    program = os.path.basename(sys.argv[0])
     try:
         status = run(sys.argv[1:], program)
         sys.stdout.flush()
