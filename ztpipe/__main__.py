@@ -17,6 +17,7 @@ _COMMANDS: Final = {
     "bench": "ztpipe.cli.bench",
     "planet": "ztpipe.cli.planet",
     "rules": "ztpipe.cli.rules",
+    "controller": "ztpipe.cli.controller",
 }
 
 

@@ -1,0 +1,149 @@
+"""The commands of ``ztpipe controller`` about its records as a whole, and about tokens: they work on files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ztpipe.api.tokens import TOKEN_FILE, Role, TokenError, TokenFile
+from ztpipe.cli.client import LookupFailure
+from ztpipe.cli.controller_base import Context, fail, table_of
+from ztpipe.client import ApiError, Client, Unreachable
+from ztpipe.controller.store import StoreError
+from ztpipe.controller.store_files import backup, export_files, import_files, restore
+from ztpipe.controller.store_sqlite import FILE_NAME, SqliteStore
+
+_PATH = click.argument("path", type=click.Path(path_type=Path))
+_DATABASE = click.option(
+    "--database", type=click.Path(path_type=Path), metavar="DIR", help="The store, if it is not HOME/controller.d."
+)
+
+
+def add_to(group: click.Group) -> None:
+    """Add the commands."""
+    for command in (backup_, restore_, export, import_, token):
+        group.add_command(command)
+
+
+def _reported(function: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except (StoreError, TokenError) as error:
+            fail(str(error))
+        except OSError as error:
+            fail(f"{error.filename}: {error.strerror}")
+
+    return wrapper
+
+
+def _directory(context: Context, database: Path | None) -> Path:
+    return database or Path(context.home) / "controller.d"
+
+
+def _existing(context: Context, database: Path | None) -> Path:
+    directory = _directory(context, database)
+    if not (directory / FILE_NAME).is_file():
+        raise StoreError(f"{directory / FILE_NAME}: there is no controller database")
+    return directory
+
+
+def _tell_node(context: Context) -> None:
+    """A node that is running must read its store again; one that is not will."""
+    try:
+        Client.of_home(context.home).reload()
+        click.echo("the running node uses it now")
+    except (LookupFailure, Unreachable):
+        click.echo("no node is running; it is used from the next start on")
+    except ApiError as error:
+        fail(f"the store is changed, but the running node did not read it: {error}; restart the node")
+
+
+@click.command("backup")
+@_PATH
+@_DATABASE
+@click.pass_obj
+@_reported
+def backup_(context: Context, path: Path, database: Path | None) -> None:
+    """Copy all records to the new file PATH, also while the node runs."""
+    backup(_existing(context, database), path)
+
+
+@click.command("restore")
+@_PATH
+@_DATABASE
+@click.confirmation_option("-y", "--yes", prompt="Replace all networks and members by those of the backup?")
+@click.pass_obj
+@_reported
+def restore_(context: Context, path: Path, database: Path | None) -> None:
+    """Replace all records by those of a backup, also while the node runs."""
+    restore(path, _directory(context, database))
+    _tell_node(context)
+
+
+@click.command("export")
+@_PATH
+@_DATABASE
+@click.pass_obj
+@_reported
+def export(context: Context, path: Path, database: Path | None) -> None:
+    """Write all records to the directory PATH as the files of a reference controller.d."""
+    with SqliteStore(_existing(context, database)) as store:
+        moved = export_files(store, path)
+    click.echo(f"{moved.networks} networks, {moved.members} members")
+
+
+@click.command("import")
+@_PATH
+@_DATABASE
+@click.pass_obj
+@_reported
+def import_(context: Context, path: Path, database: Path | None) -> None:
+    """Take over the records of a reference controller.d; networks and members that it does not hold stay."""
+    with SqliteStore(_directory(context, database)) as store:
+        moved = import_files(store, path)
+    skipped = f", {moved.skipped} files skipped that are no records" if moved.skipped else ""
+    click.echo(f"{moved.networks} networks, {moved.members} members{skipped}")
+    _tell_node(context)
+
+
+@click.group()
+def token() -> None:
+    """Tokens for others, each with a name and a role: read, members (read, and change members) or all."""
+
+
+def _file(context: Context) -> TokenFile:
+    return TokenFile(Path(context.home) / TOKEN_FILE)
+
+
+@token.command("add")
+@click.argument("name")
+@click.argument("role", type=click.Choice([role.value for role in Role]))
+@click.pass_obj
+@_reported
+def token_add(context: Context, name: str, role: str) -> None:
+    """Make a token and print it; it cannot be shown again."""
+    click.echo(_file(context).add(name, Role(role)))
+
+
+@token.command("list")
+@click.pass_obj
+@_reported
+def token_list(context: Context) -> None:
+    """List names and roles."""
+    found = [{"name": grant.name, "role": grant.role.value} for grant in _file(context).grants()]
+    context.show(found, lambda: table_of(("name", "role"), ((grant["name"], grant["role"]) for grant in found)))
+
+
+@token.command("remove")
+@click.argument("name")
+@click.pass_obj
+@_reported
+def token_remove(context: Context, name: str) -> None:
+    """Make a token useless at once."""
+    _file(context).remove(name)
