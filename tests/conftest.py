@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
+from types import FrameType
 
 import pytest
+
+
+def pytest_configure() -> None:
+    """SIGTERM ends a run as Ctrl-C does: with the teardown of every fixture, so that no namespace stays behind."""
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
