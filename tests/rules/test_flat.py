@@ -252,7 +252,7 @@ TAG, NOT_TAG, SENDER = "2c08 00000064 00000000", "ac08 00000064 00000000", "3108
         f"{TEE_OWN} 0000",
         f"{TEE_OTHER} {TEE_OTHER.replace('020e', '030e')} 0500",
         "040e 0000003333333333 00000000 0000",
-        "a50286dd 65020806 0100 4502ffff 0000",
+        "a50286dd 65020806 0100 6502ffff 0000",
     ],
 )
 def test_lists_that_need_care(text: str, inbound: bool) -> None:
