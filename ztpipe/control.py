@@ -37,7 +37,7 @@ from ztpipe.runtime.hostnetworks import HostNetworks
 from ztpipe.runtime.processes import cpu_seconds
 from ztpipe.runtime.settings import node_settings, underlay_filter
 from ztpipe.runtime.slowpath import SlowPathCounters
-from ztpipe.runtime.startup import check_host, choose_ports, load_worlds
+from ztpipe.runtime.startup import check_host, choose_ports, load_worlds, with_probed_offloads
 from ztpipe.shm.tables import Tables
 from ztpipe.store import Home
 from ztpipe.supervisor import Supervisor
@@ -341,7 +341,7 @@ def main(config: Config) -> int:
 
 def _run(config: Config, home: Home) -> int:
     async def go() -> int:
-        return await Control(config, home).run()
+        return await Control(with_probed_offloads(config), home).run()
 
     result: Any = asyncio.run(go())
     return int(result)

@@ -73,7 +73,7 @@ class Tap:
             tap = cls(name, mac, mtu)
             try:
                 for _ in range(queues):
-                    tap.queues.append(_open_queue(name, multi_queue=queues > 1))
+                    tap.queues.append(open_queue(name, multi_queue=queues > 1))
                 tap._set_hardware_address(mac)
                 tap.set_mtu(mtu)
                 tap._up()
@@ -125,7 +125,8 @@ class Tap:
             return fcntl.ioctl(probe, request, argument)
 
 
-def _open_queue(name: str, *, multi_queue: bool) -> int:
+def open_queue(name: str, *, multi_queue: bool) -> int:
+    """A non-blocking queue of TAP device `name`, with vnet headers; the device is made if need be. Raises TapError."""
     try:
         fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError as error:

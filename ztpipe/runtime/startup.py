@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import asdict
 
+import msgspec
 import structlog
 
 from ztpipe.config import Config
+from ztpipe.host.probe import probe
 from ztpipe.host.sockets import port_is_free, random_port
 from ztpipe.host.tap import TapError
 from ztpipe.store import Home
@@ -16,6 +19,16 @@ from ztpipe.wire.world import EARTH, World, verify_update
 
 log = structlog.get_logger("control")
 _CAP_NET_ADMIN = 12
+
+
+def with_probed_offloads(config: Config) -> Config:
+    """The configuration without the offloads that this kernel does not have."""
+    found = asdict(probe())
+    wanted = {name: getattr(config, f"{name}_offload") for name in found}
+    missing = [name for name in found if wanted[name] and not found[name]]
+    if missing:
+        log.warning("this kernel lacks offloads; slower, but it works", missing=missing)
+    return msgspec.structs.replace(config, **{f"{name}_offload": wanted[name] and found[name] for name in found})
 
 
 class PortInUse(OSError):
