@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.controller.support import Bench, captured_identity, identity_with_address
-from tests.controller.test_requests import NWID, A, B, error_of, node
+from tests.controller.test_requests import NWID, A, B, error_of, node, revocations_in
 from ztpipe.controller import ControllerError, MemoryStore, SendPacket
 from ztpipe.controller.change import Change
 from ztpipe.controller.listing import MemberQuery, NetworkQuery
@@ -193,6 +193,21 @@ def test_an_expired_member_is_deauthorised_and_revoked(bench: Bench) -> None:
     assert controller.update_member(bench.now, NWID, A, {"authorized": True})["expiresAt"] == 0
     bench.pass_time(1)
     assert not is_refused(bench.request(NWID, node(A)))
+
+
+def test_who_is_not_authorised_after_a_reload_is_revoked(bench: Bench) -> None:
+    controller = bench.controller
+    for member in (A, B):
+        controller.update_member(bench.now, NWID, member, {"authorized": True})
+        bench.request(NWID, node(member))
+    controller.take_actions()
+    record = controller.get_member(NWID, A) | {"authorized": False}
+    bench.store.save_member(record)
+    controller.reload(bench.now, ADMIN)
+    revocations = revocations_in(controller.take_actions())
+    assert {revocation.target for found in revocations.values() for revocation in found} == {A}
+    assert B in revocations
+    assert controller.audit(limit=1)[0]["action"] == "store.reload"
 
 
 # --- lists -----------------------------------------------------------------------------------------------------------

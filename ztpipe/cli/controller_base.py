@@ -18,7 +18,6 @@ from rich.text import Text
 from ztpipe.cli.client import LookupFailure, find_home, find_port, find_token
 from ztpipe.client import ApiError, Client, Unreachable
 
-
 _WIDE: Final = 400  # columns where there is no terminal: a line for each object, whatever it holds
 
 

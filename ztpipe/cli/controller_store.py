@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ztpipe.api.tokens import TOKEN_FILE, Role, TokenError, TokenFile
-from ztpipe.cli.client import LookupFailure
+from ztpipe.cli.client import LookupFailure, find_port, find_token
 from ztpipe.cli.controller_base import Context, fail, table_of
 from ztpipe.client import ApiError, Client, Unreachable
 from ztpipe.controller.store import StoreError
@@ -56,7 +56,8 @@ def _existing(context: Context, database: Path | None) -> Path:
 def _tell_node(context: Context) -> None:
     """A node that is running must read its store again; one that is not will."""
     try:
-        Client.of_home(context.home).reload()
+        port, token = find_port(context.port, context.home), find_token(context.token, context.home)
+        Client("127.0.0.1", port, token).reload()
         click.echo("the running node uses it now")
     except (LookupFailure, Unreachable):
         click.echo("no node is running; it is used from the next start on")

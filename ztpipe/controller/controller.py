@@ -324,8 +324,18 @@ class Controller:
         return self._stored(lambda: self._state.audit(before, limit, network_id, member_id))
 
     def reload(self, now: int, change: Change = ANYONE) -> None:
-        """Read the store again, after it was restored or imported into, and push to all that are online."""
+        """Read the store again, after it was restored or imported into, and push to all that are online.
+
+        Who is no longer authorised is revoked.
+        """
+        before = [(found, _authorized(found)) for found in self._state.networks()]
         self._stored(self._state.load)
+        for old, authorized in before:
+            found = self._state.network(old.nwid) or old
+            left = set() if found is old else _authorized(found)
+            for address in sorted(authorized - left):
+                self._revoke(now, found, address)
+        self._send_revocations(now)
         self._schedule_ends()
         self.counters["network_change"] += 1
         self._stored(lambda: self._state.note(entry(now, change, "store.reload", None, None)))
@@ -363,6 +373,10 @@ class Controller:
         except StoreError as error:
             self.counters["drop_store_failed"] += 1
             raise ControllerError(503, str(error), {"error": str(error)}) from error
+
+
+def _authorized(found: NetworkState) -> set[int]:
+    return {address for address, record in found.members.items() if member.is_authorized(record)}
 
 
 def _audit(now: int, change: Change, kind: str) -> Audit:
