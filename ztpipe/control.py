@@ -206,6 +206,9 @@ class Control:
                 self.node.path_activity(now, address, binding, InetAddress(*remote), last_receive, last_send)
             for address, nwid, last_frame in self.tables.frame_activity():
                 self.node.peer_activity(now, address, nwid, last_frame)
+            if self.clock.was_away():
+                log.info("was asleep: asking all paths in use")
+                self.feed(lambda node, at: node.resumed(at))
             self.feed(lambda node, at: node.tick(at))
         finally:  # whatever happens to one tick, there is a next one
             self._schedule_tick()
@@ -266,6 +269,7 @@ class Control:
     async def _follow_underlay(self) -> None:
         async for _ in self.netlink.changes():
             await self._sync_underlay()
+            self.feed(lambda node, now: node.links_changed(now))
 
     def _scan_groups(self) -> None:
         self.networks.scan_all_groups()

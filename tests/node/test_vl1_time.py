@@ -254,7 +254,7 @@ def test_a_day_passes_and_memory_stays_bounded():
         assert len(core.replies) < 100
         assert len(core.surface) <= 4
         assert len(core.inbound.deferral) == 0 and core.switch.queued == 0
-        assert len(core.pings.suspects) <= 2
+        assert len(core.recovery.suspects) <= 2
     assert messages(b).count(b"hourly") == 24
     assert not a.events["offline"]
     assert a.plane.changes < 24 * 40

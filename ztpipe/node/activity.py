@@ -39,7 +39,8 @@ class Activity:
             path.sent(last_send)
         if last_receive > path.last_in:
             path.received(last_receive)
-        core.pings.watch(path)
+            core.recovery.heard(now, peer, path.key)
+        core.recovery.watch(now, path)
 
     def peer(self, now: int, address: int, last_frame: int) -> bool:
         """A frame of a member was accepted: a non-trivial, trusted receipt. True if it is news."""
@@ -51,6 +52,7 @@ class Activity:
         peer.last_receive = max(peer.last_receive, last_frame)
         peer.last_nontrivial = last_frame
         peer.last_trusted = max(peer.last_trusted, last_frame)
+        core.recovery.heard(now, peer, None)
         route = core.switch.route(now, peer)
         if route is not None:
             path, direct = route

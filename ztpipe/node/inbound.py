@@ -192,6 +192,7 @@ class Inbound:
             peer.last_trusted = path.last_trusted = now
         if ctx.hops == 0:
             self.heard_directly(now, peer, ctx.binding, ctx.remote, answer=ctx.verb is Verb.OK)
+        core.recovery.heard(now, peer, path.key if ctx.hops == 0 else None)
         core.direct_paths.push_if_due(now, peer, path, direct=ctx.hops == 0)
         core.fastpath.refresh(now, peer)
 

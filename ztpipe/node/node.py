@@ -79,6 +79,8 @@ class Node:
             self._vl1.pings.run(now)
             self._vl2.tick(now)
             self._vl1.fastpath.refresh_all(now)
+        if now >= self._vl1.recovery.next:
+            self._vl1.recovery.tick(now)
         if now >= self._next_housekeeping:
             self._next_housekeeping = now + HOUSEKEEPING_MS
             self._housekeeping(now)
@@ -89,7 +91,6 @@ class Node:
         vl1.whois_desk.tick(now)
         vl1.switch.tick(now)
         vl1.inbound.tick(now)
-        vl1.pings.probe_suspects(now)
         vl1.fastpath.relay_changed(now)
 
     def _housekeeping(self, now: int) -> None:
@@ -100,11 +101,12 @@ class Node:
         vl1.replies.expire(now)
         vl1.relay.housekeeping(now)
         vl1.rendezvous.housekeeping(now)
+        vl1.recovery.housekeeping(now)
         self._vl2.housekeeping(now)
 
     def next_deadline(self) -> int:
         """Node time in ms at which `tick` wants to be called at the latest."""
-        return min(self._next_queue, self._next_ping, self._next_housekeeping)
+        return min(self._next_queue, self._next_ping, self._next_housekeeping, self._vl1.recovery.next)
 
     def take_actions(self) -> list[Action]:
         """Everything to be done since the last call, in order."""
@@ -126,6 +128,14 @@ class Node:
         """The UDP sockets that exist now. IDs of sockets that stay must stay. New ones: the roots hear of it soon."""
         if self._vl1.set_bindings(now, bindings):
             self._next_ping = min(self._next_ping, now)
+
+    def links_changed(self, now: int) -> None:
+        """A link or address of the host changed; which sockets exist is told by `set_bindings`."""
+        self._vl1.recovery.links_changed(now)
+
+    def resumed(self, now: int) -> None:
+        """The machine, or this process, was asleep: ask everything in use whether it still works."""
+        self._vl1.recovery.resumed(now)
 
     def set_external_addresses(self, now: int, addresses: Sequence[InetAddress]) -> None:
         """Addresses that a port mapper (UPnP, NAT-PMP) got for us; advertised first (vl1-behaviour §2.9)."""

@@ -103,7 +103,10 @@ class Peer:
     def has_alive_twin(self, now: int, binding: int, remote: InetAddress) -> bool:
         """A live path to the same IP, whatever port, on the same socket: then another port is not worth a try."""
         return any(
-            entry.path.binding == binding and entry.path.remote.ip == remote.ip and entry.path.alive(now)
+            entry.path.binding == binding
+            and entry.path.remote.ip == remote.ip
+            and entry.path.alive(now)
+            and not entry.path.doubted
             for entry in self.paths
         )
 
@@ -148,7 +151,7 @@ class Peer:
     def _slot_for(self, now: int, path: Path) -> int | None:
         for index, entry in enumerate(self.paths):
             old = entry.path
-            if old.binding == path.binding and old.remote.ip == path.remote.ip and not old.alive(now):
+            if old.binding == path.binding and old.remote.ip == path.remote.ip and (old.doubted or not old.alive(now)):
                 return index
         if len(self.paths) < MAX_PATHS:
             return None

@@ -1,4 +1,4 @@
-"""The ping check, every 5 s: roots, anchors, active peers, online status (vl1-behaviour §1.3); doubt about paths."""
+"""The ping check, every 5 s: roots, anchors, active peers, online status (vl1-behaviour §1.3)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from ztpipe.node.peer import ALIVE_MS
 from ztpipe.node.ratelimit import NEVER
 
 if TYPE_CHECKING:
-    from ztpipe.node.path import Path, PathKey
     from ztpipe.node.peer import Peer
     from ztpipe.node.vl1 import Vl1Engine
     from ztpipe.wire.inetaddress import InetAddress
@@ -21,23 +20,16 @@ ROOT_GATE_MS: Final = 224_000
 
 ROOT_SILENT_MS: Final = 14_000
 """The best root is asked something every 5 s; if it is silent that long it has probably forgotten us (our addition)."""
-PROBE_AFTER_MS: Final = 3_000
-PROBE_INTERVAL_MS: Final = 1_000
-PROBE_DOUBTED_MS: Final = 5_000
-DOUBT_AFTER_MS: Final = 8_000
-DOUBT_PROBES: Final = 4
-MAX_SUSPECTS: Final = 4_096
 
 
 class PingCheck:
-    """Decides who is contacted when. `suspects`: paths over which we sent and nothing has come back yet."""
+    """Decides who is contacted when."""
 
-    __slots__ = ("core", "online", "suspects")
+    __slots__ = ("core", "online")
 
     def __init__(self, core: Vl1Engine) -> None:
         self.core = core
         self.online = False
-        self.suspects: dict[PathKey, Path] = {}
 
     def interval(self) -> int:
         return LOW_BANDWIDTH_INTERVAL_MS if self.core.settings.low_bandwidth else INTERVAL_MS
@@ -83,6 +75,12 @@ class PingCheck:
             self._relay_hello(now, peer)
         return True
 
+    def greet_root(self, now: int, peer: Peer) -> None:
+        """A HELLO to a root at its paths and at a declared endpoint of each family, whatever was sent before."""
+        root = self.core.topology.roots.get(peer.address)
+        if root is not None:
+            self._hello_endpoints(now, peer, root[1], {4, 16} - self._hello_paths(now, peer))
+
     def _hello_paths(self, now: int, peer: Peer) -> set[int]:
         """A silent root that we have paths to: a HELLO, not only an ECHO, makes a restarted root know us again."""
         remotes = {entry.path.remote for entry in peer.paths}
@@ -119,35 +117,3 @@ class PingCheck:
         if online != self.online:
             self.online = online
             self.core.event("online" if online else "offline")
-
-    # -- doubt ----------------------------------------------------------------------------------------------------
-
-    def watch(self, path: Path) -> None:
-        """We sent over `path` and wait to hear something."""
-        if path.refs and path.waiting_since > path.last_in and len(self.suspects) < MAX_SUSPECTS:
-            self.suspects[path.key] = path
-
-    def probe_suspects(self, now: int) -> None:
-        """Every queue tick. A path over which we send and hear nothing gets ECHOs after 3 s and is doubted after 8 s;
-        traffic then goes over another path or a root, and comes back with the first datagram that arrives on it."""
-        for key, path in list(self.suspects.items()):
-            peer = self.core.known(path.owner)
-            if peer is None or path.refs == 0:
-                del self.suspects[key]
-            elif path.waiting_since <= path.last_in:
-                del self.suspects[key]
-                self.core.fastpath.refresh(now, peer)
-            elif path.silent_for(now) >= PROBE_AFTER_MS and peer.speaks_echo():
-                self._probe(now, peer, path)
-
-    def _probe(self, now: int, peer: Peer, path: Path) -> None:
-        interval = PROBE_DOUBTED_MS if path.doubted else PROBE_INTERVAL_MS
-        if now - path.last_probe < interval:
-            return
-        if not path.doubted and path.probes >= DOUBT_PROBES and path.silent_for(now) >= DOUBT_AFTER_MS:
-            path.doubted = True
-            self.core.event("path_doubted", peer=peer.address, binding=path.binding, remote=path.remote)
-            self.core.fastpath.refresh(now, peer)
-        path.last_probe = now
-        path.probes += 1
-        self.core.contact.attempt(now, peer, path.binding, path.remote)

@@ -19,6 +19,7 @@ from ztpipe.node.path import Path, PathTable
 from ztpipe.node.peer import ALIVE_MS, UNHEARD_MS, Peer
 from ztpipe.node.peercache import PeerCache, record_of
 from ztpipe.node.pingcheck import PingCheck
+from ztpipe.node.recovery import Recovery
 from ztpipe.node.relay import Relay
 from ztpipe.node.rendezvous import Meetings
 from ztpipe.node.replies import ExpectedReplies
@@ -88,6 +89,7 @@ class Vl1Engine:
         self.fastpath = FastPath(self)
         self.inbound = Inbound(self)
         self.pings = PingCheck(self)
+        self.recovery = Recovery(self)
         self.activity = Activity(self)
 
     # -- what VL2 asks (seam.Vl1) ---------------------------------------------------------------------------------
@@ -244,7 +246,7 @@ class Vl1Engine:
         """One datagram over one path."""
         path.sent(now)
         self._actions.append(SendDatagram(path.binding, path.remote, datagram))
-        self.pings.watch(path)
+        self.recovery.watch(now, path)
 
     def put_everywhere(self, now: int, remote: InetAddress, datagram: bytes) -> None:
         """One datagram from every socket of the family; known paths take note."""
@@ -253,6 +255,7 @@ class Vl1Engine:
             path = self.paths.find(binding.id, remote)
             if path is not None:
                 path.sent(now)
+                self.recovery.watch(now, path)
 
     def send_on(
         self,
@@ -330,6 +333,9 @@ class Vl1Engine:
         for peer in self._peers.values():
             keep = [entry for entry in peer.paths if entry.path.binding in after]
             if len(keep) != len(peer.paths):
+                self.recovery.lost(now, peer, [e.path.remote for e in peer.paths if e.path.binding not in after])
                 peer.keep_paths(keep)
                 self.fastpath.refresh(now, peer)
+        if after != before:
+            self.recovery.hurry(now)
         return bool(after - before)

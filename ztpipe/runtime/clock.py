@@ -9,14 +9,29 @@ from __future__ import annotations
 
 import time
 
+_ABSENCE_MS = 3_000
+
 
 class Clock:
     def __init__(self) -> None:
+        self._asked = _since_boot()
         self.offset = time.time_ns() // 1_000_000 - time.monotonic_ns() // 1_000_000
 
     def now(self) -> int:
         """Milliseconds since the Unix epoch as of the start of the process, plus what has passed since."""
         return time.monotonic_ns() // 1_000_000 + self.offset
 
+    def was_away(self) -> bool:
+        """Whether the machine slept, or this process was stopped, for 3 s or more since the last call; ask often.
+
+        CLOCK_BOOTTIME, unlike CLOCK_MONOTONIC, goes on while the machine sleeps.
+        """
+        before, self._asked = self._asked, _since_boot()
+        return self._asked - before >= _ABSENCE_MS
+
     def seconds_until(self, deadline: int) -> float:
         return max(0.0, (deadline - self.now()) / 1000)
+
+
+def _since_boot() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
