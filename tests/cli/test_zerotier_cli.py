@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ from tests.api import recorded
 from tests.api.recorded import TOKEN, RecordedService, serving
 from tests.cli.recordings import Call, calls
 from ztpipe.cli import bond, tables, zerotier_cli
+from ztpipe.cli.client import MAX_ANSWER, Client
 from ztpipe.store import Home
 
 _USAGE = "[usage text of zerotier-cli]\n"
@@ -278,11 +281,64 @@ def test_only_light_modules_are_imported() -> None:
     listing = "import sys; import ztpipe.cli.zerotier_cli; print(*sys.modules)"
     root = str(Path(zerotier_cli.__file__).parents[2])
     done = subprocess.run(
-        [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {root!r}); {listing}"],
+        [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {root!r}); {listing}"],
         capture_output=True,
         text=True,
         timeout=30,
         check=True,
     )
-    loaded = {name.partition(".")[0] for name in done.stdout.split()}
-    assert not loaded & {"aiohttp", "asyncio", "click", "msgspec", "structlog", "nacl", "cffi", "zmq", "rich"}
+    loaded = set(done.stdout.split())
+    heavy = {"http", "email", "ssl", "urllib", "json", "re", "typing", "dataclasses", "inspect", "pathlib", "asyncio"}
+    assert not loaded & heavy
+    installed = {"aiohttp", "click", "msgspec", "structlog", "nacl", "cffi", "zmq", "rich"}
+    assert not {name.partition(".")[0] for name in loaded} & installed
+
+
+# Answers that are not as they should be
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", (200, "{}")),
+        (b"HTTP/1.1 200 OK\r\ncontent-length:2\r\n\r\n{}trailing", (200, "{}")),
+        (b"HTTP/1.0 200\r\n\r\nuntil the end", (200, "until the end")),
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", (404, "")),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\ncut", (0, "connection failed")),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n{}", (0, "connection failed")),
+        (b"SSH-2.0-OpenSSH\r\n", (0, "connection failed")),
+        (b"HTTP/1.1\r\n\r\n", (0, "connection failed")),
+        (b"", (0, "connection failed")),
+        (b"HTTP/1.0 200 OK\r\n\r\n" + b"x" * MAX_ANSWER, (0, "request too large")),
+    ],
+)
+def test_answers(answer: bytes, expected: tuple[int, str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        requests: list[bytes] = []
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                requests.append(connection.recv(65536))
+                with contextlib.suppress(OSError):  # a client that has read enough
+                    connection.sendall(answer)
+                    connection.shutdown(socket.SHUT_WR)
+                    connection.recv(1)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        reply = Client("127.0.0.1", server.getsockname()[1], "secret").request("GET", "/a b\u00e4?x=1")
+        thread.join()
+    assert (reply.status, reply.body) == expected
+    assert requests[0].startswith(b"GET /a%20b%C3%A4?x=1 HTTP/1.0\r\n")
+    assert b"\r\nX-ZT1-Auth: secret\r\n" in requests[0]
+
+
+def test_token_cannot_add_headers() -> None:
+    assert Client("127.0.0.1", closed_port(), "a\r\nX: b").request("GET", "/").status == 0
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(5)
+        assert Client("127.0.0.1", server.getsockname()[1], "a\r\nX: b").request("GET", "/").status == 0
+        connection, _ = server.accept()
+        with connection:
+            assert connection.recv(65536) == b""

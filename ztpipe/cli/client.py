@@ -93,7 +93,7 @@ def _receive(connection: socket.socket) -> Reply:
     return Reply(int(words[1]), received[body_at:wanted].decode("utf-8", "replace"))
 
 
-def _content_length(head: bytes) -> int | None:
+def _content_length(head: bytearray) -> int | None:
     for line in head.split(b"\r\n")[1:]:
         name, _, value = line.partition(b":")
         if name.strip().lower() == b"content-length":
