@@ -106,6 +106,14 @@ def _directory(value: object) -> object:
     return Path(value)
 
 
+def _patterns(value: object) -> object:
+    """``["eth*", "wlan0"]`` or ``"eth*,wlan0"``; an empty one for no restriction."""
+    items = [item for item in value.split(",") if item] if isinstance(value, str) else value
+    if not isinstance(items, list | tuple) or not all(isinstance(item, str) and 0 < len(item) < 16 for item in items):
+        raise TypeError
+    return tuple(items)
+
+
 _COUNT: Final = f"a whole number from 1 to {MAX_WORKERS}"
 _ON_OFF: Final = "true or false"
 
@@ -129,6 +137,8 @@ KNOBS: Final[tuple[Knob, ...]] = (
     Knob("protocol_version", "protocolVersion", "a whole number from 5 to 12",
          "Protocol version to announce; below 12 turns AES off.", _integer(5, 12)),
     Knob("require_tap", "requireTap", _ON_OFF, "Refuse to start where no TAP can be made.", _boolean),
+    Knob("underlay_interfaces", "underlayInterfaces", "a list of interface names or patterns such as eth*",
+         "Use these interfaces only for the underlay, whatever they are.", _patterns),
     Knob("run_dir", "runDir", "the path of a directory", "Directory for sockets between our processes.", _directory),
 )  # fmt: skip
 
@@ -173,6 +183,7 @@ class Config(msgspec.Struct, frozen=True):
     pinning: tuple[int, ...] | None = None
     protocol_version: int = 12
     require_tap: bool = True
+    underlay_interfaces: tuple[str, ...] = ()
 
     @property
     def local_conf(self) -> Path:

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +67,7 @@ class Control:
         self._exit_status = 0
         self._tick: asyncio.TimerHandle | None = None
         self._draining = False
+        self._excluded: set[str] = set()
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -264,7 +265,18 @@ class Control:
     async def _sync_underlay(self) -> None:
         found = await self.netlink.underlay()
         own = {network.device_name for network in self.networks.by_id.values()}
-        self.bindings.sync(underlay.usable(found, own_devices=own, **underlay_filter(self.config)))
+        chosen = underlay.select(found, own_devices=own, **underlay_filter(self.config))
+        self._tell_excluded(chosen.saved)
+        self.bindings.sync(chosen.usable)
+
+    def _tell_excluded(self, saved: Mapping[str, str]) -> None:
+        """One line when an interface is left out that the user may have wanted: the first time we see it."""
+        for interface, reason in saved.items():
+            if interface not in self._excluded:
+                self._excluded.add(interface)
+                self.counters.add("underlay_excluded_interfaces", 1)
+                hint = "list it in ztpipe.underlayInterfaces to use it"
+                log.info("interface left out of the underlay", interface=interface, reason=reason, hint=hint)
 
     async def _follow_underlay(self) -> None:
         async for _ in self.netlink.changes():

@@ -9,8 +9,7 @@ import pytest
 from tests.captures import kat
 from ztpipe.host.managed import LocalSettings, Plan, parse_prefixes, plan
 from ztpipe.host.multicast import address_groups, read_groups
-from ztpipe.host.netlink import ManagedRoute, UnderlayAddress
-from ztpipe.host.underlay import usable
+from ztpipe.host.netlink import ManagedRoute
 from ztpipe.wire.address import BROADCAST_MAC, MulticastGroup
 from ztpipe.wire.inetaddress import InetAddress
 from ztpipe.wire.netconf import NetworkConfig, Route
@@ -91,22 +90,3 @@ def test_groups_of_a_device(tmp_path: object) -> None:
     groups = read_groups("ztabc", str(listing))
     assert groups == {MulticastGroup(0x333300000001, 0), MulticastGroup(0x01005E000001, 0)}
     assert read_groups("ztabc", str(listing) + ".missing") == set()
-
-
-def test_the_underlay_is_neither_loopback_nor_overlay() -> None:
-    def at(interface: str, text: str) -> UnderlayAddress:
-        return UnderlayAddress(interface, 1, net(text))
-
-    eth, second = at("eth0", "192.168.1.2/24"), at("eth1", "203.0.113.9/24")
-    found = [
-        eth,
-        second,
-        at("lo", "10.0.0.1/8"),
-        at("ztabc", "10.1.1.5/24"),
-        at("eth0", "fe80::1/64"),
-        at("eth0", "127.0.0.1/8"),
-    ]
-    assert usable(found) == [eth, second]
-    assert usable(found, prefix_blacklist=["eth1"]) == [eth]
-    assert usable(found, blacklist=[net("192.168.0.0/16")]) == [second]
-    assert usable(found, own_devices={"eth0"}) == [second]

@@ -26,11 +26,12 @@ _IFA_F_TEMPORARY, _IFA_F_TENTATIVE, _IFA_F_DADFAILED, _IFA_F_NODAD = 0x01, 0x40,
 
 @dataclass(frozen=True, slots=True)
 class UnderlayAddress:
-    """An address of a physical interface. `address.port` is the prefix length."""
+    """An address of an interface. `address.port` is the prefix length; `kind` as in `ip -d link`, "" if hardware."""
 
     interface: str
     index: int
     address: InetAddress
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +68,11 @@ class Netlink:
 
     async def underlay(self) -> list[UnderlayAddress]:
         """Every address of every interface that is up, temporary IPv6 ones left out (vl1-behaviour §6.2)."""
-        names = {}
+        names, kinds = {}, {}
         async for link in await self._ip.get_links():
             if link["flags"] & 1:
                 names[link["index"]] = str(link.get("ifname"))
+                kinds[link["index"]] = str(link.get(("linkinfo", "kind")) or "")
         found = []
         async for message in await self._ip.get_addr():
             flags = message.get("flags") or 0
@@ -81,7 +83,10 @@ class Netlink:
                 packed = ipaddress.ip_address(text).packed
                 found.append(
                     UnderlayAddress(
-                        names[message["index"]], message["index"], InetAddress(packed, message["prefixlen"])
+                        names[message["index"]],
+                        message["index"],
+                        InetAddress(packed, message["prefixlen"]),
+                        kinds[message["index"]],
                     )
                 )
         return sorted(found, key=lambda a: (a.interface, len(a.address.ip), a.address.ip))

@@ -35,9 +35,11 @@ def node_settings(config: Config) -> NodeSettings:
 
 
 def underlay_filter(config: Config) -> dict[str, Any]:
-    """Arguments of `host.underlay.usable` that come from local.conf."""
+    """Arguments of `host.underlay.select` that come from the configuration."""
     physical = (prefix(entry.network) for entry in config.local.physical if entry.blacklist)
     return {
+        "allow": config.underlay_interfaces,
+        "bind": [address for text in config.local.settings.bind if (address := prefix(text)) is not None],
         "prefix_blacklist": config.local.settings.interface_prefix_blacklist,
         "blacklist": [net for net in physical if net is not None and net.port > 0],
     }
