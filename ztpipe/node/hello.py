@@ -74,12 +74,14 @@ class Hellos:
             revision=revision,
         )
         core.replies.expect(now, packet_id)
+        payload = hello.encode()
+        core.count_sent(peer, Verb.HELLO, payload)
         return seal(
             peer.keys,
             destination=peer.address,
             source=core.identity.address,
             verb=Verb.HELLO,
-            payload=hello.encode(),
+            payload=payload,
             packet_id=packet_id,
             suite=Suite.POLY1305_NONE,
         )
@@ -119,12 +121,14 @@ class Hellos:
     def _report_collision(self, now: int, path: Path, header: Header, stranger: Identity, keys: SessionKeys) -> None:
         """The address is somebody else's, as far as we know: say so, under the stranger's key (vl1-behaviour §1.5)."""
         core = self.core
+        payload = Error(Verb.HELLO, header.packet_id, ErrorCode.IDENTITY_COLLISION, b"").encode()
+        core.tally.packet_sent(Verb.ERROR, payload)
         answer = seal(
             keys,
             destination=stranger.address,
             source=core.identity.address,
             verb=Verb.ERROR,
-            payload=Error(Verb.HELLO, header.packet_id, ErrorCode.IDENTITY_COLLISION, b"").encode(),
+            payload=payload,
             packet_id=int.from_bytes(core.random(8), "big"),
             suite=Suite.SALSA2012,
         )

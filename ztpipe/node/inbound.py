@@ -141,7 +141,13 @@ class Inbound:
             if peer is None:
                 self._wait_for_identity(now, header.source, Sealed(binding, remote, packet))
                 return
-        opened = open_packet(peer.keys, packet)
+        try:
+            opened = open_packet(peer.keys, packet)
+        except WireError:
+            peer.traffic.refused += 1
+            raise
+        core.tally.packet_received(opened.verb, opened.payload)
+        peer.traffic.received += 1
         ctx = PacketContext(
             now, peer, binding, remote, opened.hops, opened.packet_id, opened.verb, opened.payload, opened.suite
         )

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Final
 from ztpipe.node.actions import SaveState
 from ztpipe.node.settings import Binding, NodeSettings
 from ztpipe.node.topology import Topology
-from ztpipe.node.views import moon_statuses, node_status, peer_statuses
+from ztpipe.node.views import moon_statuses, node_status, peer_statuses, peer_traffic
 from ztpipe.node.vl1 import Vl1Engine
 
 if TYPE_CHECKING:
     from ztpipe.node.actions import Action
     from ztpipe.node.seam import Vl2, Vl2Factory
-    from ztpipe.node.status import MoonStatus, NetworkStatusRecord, NodeStatus, PeerStatus
+    from ztpipe.node.status import MoonStatus, NetworkStatusRecord, NodeStatus, PeerStatus, PeerTraffic
+    from ztpipe.node.tally import Tally
     from ztpipe.wire.address import MulticastGroup
     from ztpipe.wire.identity import Identity
     from ztpipe.wire.inetaddress import InetAddress
@@ -238,6 +239,15 @@ class Node:
     def peers(self, now: int) -> list[PeerStatus]:
         """All peers in memory, roots included, by ascending address."""
         return peer_statuses(self._vl1, now)
+
+    def peer_traffic(self, now: int) -> list[PeerTraffic]:
+        """What metrics tell of all peers, by ascending address."""
+        return peer_traffic(self._vl1, now)
+
+    @property
+    def tally(self) -> Tally:
+        """Packets by verb and errors by code, of the slow path."""
+        return self._vl1.tally
 
     def network_statuses(self) -> list[NetworkStatusRecord]:
         return self._vl2.statuses()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from ztpipe.node.path import EXPIRED_MS, TRUST_MS, UNKNOWN_LATENCY, Path, PeerPath
 from ztpipe.node.ratelimit import NEVER, BurstGate, IntervalGate, KeyedGate
+from ztpipe.node.tally import Traffic
 
 if TYPE_CHECKING:
     from ztpipe.node.actions import InstallPeer
@@ -49,6 +50,7 @@ class Peer:
         "paths",
         "protocol_version",
         "push_gate",
+        "traffic",
         "version",
         "whois_gate",
     )
@@ -70,6 +72,7 @@ class Peer:
         self.hint_gate = IntervalGate(HINT_GATE_MS)
         self.push_gate = BurstGate(PUSH_WINDOW_MS, PUSH_LIMIT)
         self.confirm_gate = KeyedGate(CONFIRM_GATE_MS, MAX_PATHS)
+        self.traffic = Traffic()
         self.installed: InstallPeer | None = None
         self.installed_paths: set[PathKey] = set()
 

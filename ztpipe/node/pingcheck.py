@@ -43,6 +43,8 @@ class PingCheck:
         best = core.best_root(now)
         unreached = set(contacts)
         for peer in core.all_peers():
+            if peer.alive(now):
+                peer.traffic.observe(peer.latency)
             if peer.address in contacts:
                 if self._contact(now, peer, peer is best):
                     unreached.discard(peer.address)

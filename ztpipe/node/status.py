@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from ztpipe.node.tally import Traffic
     from ztpipe.wire.address import MulticastGroup
     from ztpipe.wire.identity import Identity
     from ztpipe.wire.inetaddress import InetAddress
@@ -59,6 +60,21 @@ class PeerStatus:
     role: Role
     last_receive: int
     paths: tuple[PathStatus, ...]
+
+
+class PeerTraffic(NamedTuple):
+    """What metrics tell of one peer. `latency` -1 = unknown; `remote`: its preferred path, None when it is relayed.
+
+    `alive` and `dead` count its paths; `unanswered` is how many probes of the preferred path in a row had no answer.
+    """
+
+    address: int
+    latency: int
+    alive: int
+    dead: int
+    remote: InetAddress | None
+    unanswered: int
+    traffic: Traffic
 
 
 @dataclass(frozen=True, slots=True)

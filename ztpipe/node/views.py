@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ztpipe.node.path import UNKNOWN_LATENCY
-from ztpipe.node.status import MoonStatus, NodeStatus, PathStatus, PeerStatus, Role
+from ztpipe.node.status import MoonStatus, NodeStatus, PathStatus, PeerStatus, PeerTraffic, Role
 
 if TYPE_CHECKING:
     from ztpipe.node.path import PeerPath
@@ -35,6 +35,21 @@ def moon_statuses(core: Vl1Engine) -> list[MoonStatus]:
 
 def peer_statuses(core: Vl1Engine, now: int) -> list[PeerStatus]:
     return [_peer_status(core, peer, now) for peer in sorted(core.all_peers(), key=lambda peer: peer.address)]
+
+
+def peer_traffic(core: Vl1Engine, now: int) -> list[PeerTraffic]:
+    """All peers, by address; as cheap as can be, since it is made for every scrape."""
+    return [_peer_traffic(peer, now) for peer in sorted(core.all_peers(), key=lambda peer: peer.address)]
+
+
+def _peer_traffic(peer: Peer, now: int) -> PeerTraffic:
+    best = peer.best_path(now)
+    alive = sum(1 for entry in peer.paths if entry.path.alive(now))
+    dead = len(peer.paths) - alive
+    if best is None:
+        return PeerTraffic(peer.address, peer.latency, alive, dead, None, 0, peer.traffic)
+    path = best.path
+    return PeerTraffic(peer.address, peer.latency, alive, dead, path.remote, path.probes, peer.traffic)
 
 
 def _peer_status(core: Vl1Engine, peer: Peer, now: int) -> PeerStatus:

@@ -27,6 +27,7 @@ from ztpipe.node.seam import NullVl2, PacketContext, Vl2
 from ztpipe.node.settings import Binding, NodeSettings
 from ztpipe.node.surface import Surface
 from ztpipe.node.switch import Switch
+from ztpipe.node.tally import Tally
 from ztpipe.node.whois import WhoisDesk
 from ztpipe.wire.armor import SessionKeys, seal
 from ztpipe.wire.inetaddress import InetAddress, IpScope
@@ -79,6 +80,7 @@ class Vl1Engine:
         self.cache = PeerCache(cached_peers)
         self._peers: dict[int, Peer] = {}
         self._actions: list[Action] = []
+        self.tally = Tally()
         self.switch = Switch(self)
         self.whois_desk = WhoisDesk(self)
         self.contact = Contact(self)
@@ -285,7 +287,7 @@ class Vl1Engine:
         self, peer: Peer, verb: Verb, payload: bytes, *, compress: bool = False, mtu: int, suite: Suite | None = None
     ) -> bytes:
         """A sealed packet from us to `peer`; suite None: what is due (vl1-wire §5.1)."""
-        return seal(
+        packet = seal(
             peer.keys,
             destination=peer.address,
             source=self._identity.address,
@@ -296,6 +298,12 @@ class Vl1Engine:
             compress=compress,
             mtu=mtu,
         )
+        self.count_sent(peer, verb, payload)
+        return packet
+
+    def count_sent(self, peer: Peer, verb: Verb, payload: bytes) -> None:
+        self.tally.packet_sent(verb, payload)
+        peer.traffic.sent += 1
 
     def suite_for(self, peer: Peer) -> Suite:
         strong = peer.protocol_version >= 12 and self._settings.max_suite >= Suite.GMAC_SIV
