@@ -5,6 +5,7 @@
  *   ring tail, published slots .................. the ring's consumer, until it releases
  *   tables (networks, peers, paths, members) .... control writes, every worker reads, per-entry sequence locks (table.h)
  *   activity stamps inside tables ............... crypto workers, relaxed atomics; control reads
+ *   policies (rules and credentials) ............. control writes, behind the entries that refer to them (guard.h); workers copy
  *   keys ........................................ control writes; only crypto (and fused) workers map the region
  *   bells ....................................... `sleeping`: set by its worker, cleared by whoever wakes it
  *   counters .................................... one block per process, written by it alone
@@ -20,7 +21,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ZT_ABI_VERSION 1u
+#define ZT_ABI_VERSION 2u
 #define ZT_CACHE_LINE 64
 #define ZT_NONE 0xffffffffu /* "no index" */
 
@@ -101,15 +102,29 @@ struct zt_tables {
     uint32_t peers_at;
     uint32_t paths_at;
     uint32_t members_at;
+    uint32_t policies_at;
+    uint32_t policies_size; /* bytes */
     _Atomic uint32_t epoch; /* bumped after any change: cheap "did anything change" for workers' private caches */
 };
 #define ZT_TABLES_MAGIC 0x5a545442u
 
 #define ZT_ENTRY_USED 1u
-#define ZT_NETWORK_ACCEPT_ALL 2u /* base rules are an unconditional accept: C may pass unicast frames of members */
+#define ZT_NETWORK_ACCEPT_ALL 2u /* base rules are an unconditional accept: C may pass unicast frames of members. Else the policy says */
 #define ZT_NETWORK_BRIDGE 4u     /* we are an active bridge here: frames with foreign MACs are legal (punted for now) */
 #define ZT_PEER_DIRECT 2u        /* `remote` is the peer's own path, not a relay's */
 #define ZT_MEMBER_RECEIVE 2u     /* passes the membership gate */
+
+#define ZT_POLICIES_SIZE (32u * 1024u * 1024u) /* memory for policies; what is never written takes none */
+
+/* What rules need to know of a network or a member (filter.h): `size` bytes at offset `at` of the policies. The entry that holds the
+ * reference vouches for them: they are not overwritten before the reference has changed. generation 0: there is none. */
+struct zt_policy_ref {
+    uint32_t at;
+    uint32_t size;
+    uint32_t generation; /* never the same for two contents */
+    uint32_t reserved;
+};
+#define ZT_POLICY_SLOW 0xffffffffu /* generation: C is not to decide */
 
 /* seq: even = stable, odd = being written (sequence lock, one writer). */
 struct zt_network_entry {
@@ -119,6 +134,7 @@ struct zt_network_entry {
     uint64_t mac; /* our MAC on it, 48 bits */
     uint32_t mtu;
     uint32_t reserved;
+    struct zt_policy_ref policy; /* base rules, our credentials */
 };
 
 /* Open addressing by hash of the address; an index never moves while the entry lives. */
@@ -162,6 +178,7 @@ struct zt_member_entry {
     uint32_t network;
     uint32_t peer;
     int64_t send_until; /* frames to it need no credential push before this time (node ms) */
+    struct zt_policy_ref policy; /* its credentials in force */
     _Atomic int64_t last_frame; /* last accepted frame from it: crypto workers */
 };
 

@@ -33,6 +33,8 @@
     X(drop_tap_short, "frame shorter than an Ethernet header")                                                      \
     X(drop_tap_bad_vnet, "vnet header that does not fit its frame")                                                 \
     X(drop_tap_no_network, "network gone")                                                                          \
+    X(drop_outbound_filter, "the network's rules do not let the frame out")                                         \
+    X(drop_inbound_filter, "the network's rules do not let the frame in")                                           \
     X(drop_tap_write, "TAP refused a write")                                                                        \
     X(drop_tap_oversize, "frame longer than the network's MTU")                                                     \
     X(drop_punt_overflow, "slow path busy: punt buffer full")                                                       \

@@ -1,6 +1,6 @@
 /* open.c: datagrams from the peer ring -> frames in the tap ring (stages.h).
  *
- * Only one thing is decided here: is this a FRAME or EXT_FRAME, authentic, from a member that passed the gate, on a network without rules?
+ * Only one thing is decided here: is this a FRAME or EXT_FRAME, authentic, from a member that passed the gate, let in by the rules?
  * Everything else is punted as it came, still sealed: other verbs, compressed payloads, unknown sources, packets for others. What it is
  * gets looked up by decrypting the first block only (peek), so that nothing is decrypted that will be punted.
  *
@@ -8,6 +8,7 @@
  */
 #include "coalesce.h"
 #include "flow.h"
+#include "guard.h"
 #include "reassemble.h"
 #include "session.h"
 
@@ -31,6 +32,7 @@ struct source {
     uint32_t path;
     struct zt_endpoint remote;
     struct zt_network_view network;
+    struct zt_pair pair; /* for rules, if the network has any */
     const struct zt_session *session;
 };
 
@@ -45,6 +47,7 @@ struct zt_opener {
     struct zt_context *c;
     struct zt_sessions *sessions;
     struct zt_reassembler *reassembler;
+    struct zt_guard *guard;
     struct zt_reader in[ZT_MAX_RINGS];
     struct zt_coalescer out[ZT_MAX_RINGS];
     uint32_t ins, outs;
@@ -53,7 +56,7 @@ struct zt_opener {
     int64_t now;
     int64_t *unknown_at; /* per peer: when an unknown path was reported last */
     struct source source[SOURCES];
-    uint8_t copy[ZT_PACKET_LONGEST]; /* a sealed EXT_FRAME, in case it has to be punted after all */
+    uint8_t copy[ZT_PACKET_LONGEST]; /* a sealed packet that may have to be punted after all */
 };
 
 struct zt_opener *zt_opener_new(struct zt_context *c, struct zt_sessions *sessions, struct zt_ring_set *in, struct zt_ring_set *out) {
@@ -64,6 +67,7 @@ struct zt_opener *zt_opener_new(struct zt_context *c, struct zt_sessions *sessio
     o->c = c;
     o->sessions = sessions;
     o->reassembler = zt_reassembler_new(c);
+    o->guard = zt_guard_new(c->tables);
     o->unknown_at = calloc(c->tables->max_peers, sizeof *o->unknown_at);
     for (; o->ins < in->count; o->ins++) {
         o->in[o->ins].ring = &in->ring[o->ins];
@@ -71,7 +75,7 @@ struct zt_opener *zt_opener_new(struct zt_context *c, struct zt_sessions *sessio
     for (; o->outs < out->count; o->outs++) {
         zt_coalescer_init(&o->out[o->outs], c, &out->ring[o->outs]);
     }
-    if (o->reassembler == NULL || o->unknown_at == NULL) {
+    if (o->reassembler == NULL || o->guard == NULL || o->unknown_at == NULL) {
         zt_opener_free(o);
         return NULL;
     }
@@ -81,6 +85,7 @@ struct zt_opener *zt_opener_new(struct zt_context *c, struct zt_sessions *sessio
 void zt_opener_free(struct zt_opener *o) {
     if (o != NULL) {
         zt_reassembler_free(o->reassembler);
+        zt_guard_free(o->guard);
         free(o->unknown_at);
         free(o);
     }
@@ -122,7 +127,9 @@ static struct source *find_source(struct zt_opener *o, uint64_t address) {
     return s;
 }
 
-/* May C pass this sender's frames of this network on? (vl2 §5.6: joined, gate, filter) */
+static bool has_rules(const struct source *s) { return (s->network.flags & ZT_NETWORK_ACCEPT_ALL) == 0; }
+
+/* May C pass this sender's frames of this network on, if its rules let them? (vl2 §5.6: joined, gate) */
 static bool accepts(struct zt_opener *o, struct source *s, uint64_t nwid) {
     if (!s->network_known || s->nwid != nwid) {
         struct zt_member_view v;
@@ -130,13 +137,21 @@ static bool accepts(struct zt_opener *o, struct source *s, uint64_t nwid) {
         s->nwid = nwid;
         s->mac = zt_mac_of(s->address, nwid);
         s->network_index = zt_network_find(o->c->tables, nwid);
-        if (s->network_index != ZT_NONE && !(zt_network_read(o->c->tables, s->network_index, &s->network) &&
-                                             s->network.nwid == nwid && (s->network.flags & ZT_NETWORK_ACCEPT_ALL) != 0)) {
+        if (s->network_index != ZT_NONE &&
+            !(zt_network_read(o->c->tables, s->network_index, &s->network) && s->network.nwid == nwid)) {
             s->network_index = ZT_NONE;
         }
         s->member = s->network_index == ZT_NONE ? ZT_NONE : zt_member_find(o->c->tables, s->network_index, s->peer);
         if (s->member != ZT_NONE && !(zt_member_read(o->c->tables, s->member, &v) && (v.flags & ZT_MEMBER_RECEIVE) != 0)) {
             s->member = ZT_NONE;
+        }
+        if (s->member != ZT_NONE && has_rules(s)) {
+            s->pair = (struct zt_pair){.network = s->network_index,
+                                       .member = s->member,
+                                       .own = s->network.policy,
+                                       .remote = v.policy,
+                                       .address = s->address};
+            s->member = zt_pair_known(&s->pair) ? s->member : ZT_NONE;
         }
     }
     return s->member != ZT_NONE;
@@ -169,15 +184,16 @@ static void deliver(struct zt_opener *o, const struct source *s, const uint8_t m
     zt_coalescer_add(&o->out[flow % o->outs], s->network_index, flow, macs, body, n);
 }
 
-/* Authentic FRAME or EXT_FRAME, decrypted in place. `sealed`: the copy of an EXT_FRAME. */
+/* Authentic FRAME or EXT_FRAME, decrypted in place. `sealed`: a copy as it came, if it may have to be punted. */
 static void accept_frame(struct zt_opener *o, struct source *s, const struct arrival *a, const uint8_t *p, size_t n, const uint8_t *sealed) {
     uint8_t macs[ZT_MACS_LEN];
-    uint32_t at = sealed == NULL ? ZT_FRAME_BODY : ZT_EXT_BODY;
+    bool ext = p[ZT_P_VERB] == ZT_VERB_EXT_FRAME;
+    uint32_t at = ext ? ZT_EXT_BODY : ZT_FRAME_BODY;
     if (n <= at + 2) {
         drop(o, ZT_C_drop_bad_frame);
         return;
     }
-    if (sealed != NULL && zt_get48(p + ZT_EXT_MACS + 6) != s->mac) {
+    if (ext && zt_get48(p + ZT_EXT_MACS + 6) != s->mac) {
         punt(o, a, sealed, n); /* a bridge forwards: not ours to judge */
         return;
     }
@@ -188,6 +204,15 @@ static void accept_frame(struct zt_opener *o, struct source *s, const struct arr
     zt_put48(macs, s->network.mac);
     zt_put48(macs + 6, s->mac);
     zt_stamp_member(o->c->tables, s->member, o->now);
+    enum zt_decision decision = has_rules(s) ? zt_guard_inbound(o->guard, &s->pair, macs, p + at, n - at) : ZT_FILTER_PASS;
+    if (decision == ZT_FILTER_PUNT && sealed != NULL) {
+        punt(o, a, sealed, n);
+        return;
+    }
+    if (decision != ZT_FILTER_PASS) {
+        drop(o, ZT_C_drop_inbound_filter);
+        return;
+    }
     zt_count(o->c, ZT_C_open_packets, 1);
     deliver(o, s, macs, p + at, n - at);
 }
@@ -220,8 +245,8 @@ static void open_packet(struct zt_opener *o, const struct arrival *a, uint8_t *p
         punt(o, a, p, n);
         return;
     }
-    bool ext = peek[0] == ZT_VERB_EXT_FRAME;
-    if (ext) {
+    bool keep = peek[0] == ZT_VERB_EXT_FRAME || (has_rules(s) && zt_guard_may_punt(o->guard, &s->pair));
+    if (keep) {
         memcpy(o->copy, p, n);
     }
     if (!zt_session_open(s->session, suite, p, n)) {
@@ -229,7 +254,7 @@ static void open_packet(struct zt_opener *o, const struct arrival *a, uint8_t *p
         return;
     }
     note_path(o, s, a, p);
-    accept_frame(o, s, a, p, n, ext ? o->copy : NULL);
+    accept_frame(o, s, a, p, n, keep ? o->copy : NULL);
 }
 
 /* ---- datagrams -------------------------------------------------------------------------------------------------------------- */

@@ -99,11 +99,20 @@ struct zt_stage {
 };
 
 /* ---- tables: read ---- */
+#define ZT_POLICIES_SIZE ...
+#define ZT_POLICY_SLOW ...
+struct zt_policy_ref {
+    uint32_t at;
+    uint32_t size;
+    uint32_t generation;
+    ...;
+};
 struct zt_network_view {
     uint64_t nwid;
     uint64_t mac;
     uint32_t mtu;
     uint32_t flags;
+    struct zt_policy_ref policy;
 };
 struct zt_peer_view {
     uint64_t address;
@@ -132,6 +141,7 @@ struct zt_member_view {
     uint32_t flags;
     int64_t send_until;
     int64_t last_frame;
+    struct zt_policy_ref policy;
 };
 bool zt_network_read(const struct zt_tables *t, uint32_t index, struct zt_network_view *v);
 bool zt_peer_read(const struct zt_tables *t, uint32_t index, struct zt_peer_view *v);
@@ -163,6 +173,9 @@ int zt_key_put(struct zt_tables *t, struct zt_key_entry *keys, uint32_t peer, co
                const uint8_t *k1);
 int64_t zt_path_put(struct zt_tables *t, uint32_t peer, uint16_t binding, const struct zt_endpoint *remote);
 int64_t zt_member_put(struct zt_tables *t, uint32_t network, uint32_t peer, uint32_t flags, int64_t send_until);
+int zt_policy_put(struct zt_tables *t, uint32_t at, const void *policy, uint32_t size);
+int zt_network_set_policy(struct zt_tables *t, uint32_t network, const struct zt_policy_ref *policy);
+int zt_member_set_policy(struct zt_tables *t, uint32_t member, const struct zt_policy_ref *policy);
 int zt_network_remove(struct zt_tables *t, uint64_t nwid);
 int zt_peer_remove(struct zt_tables *t, struct zt_key_entry *keys, uint64_t address);
 int zt_path_remove(struct zt_tables *t, uint32_t peer, uint16_t binding, const struct zt_endpoint *remote);

@@ -16,7 +16,7 @@ _Static_assert(sizeof(struct zt_key_entry) == 2 * ZT_CACHE_LINE, "two lines per 
 /* ---- layout ------------------------------------------------------------------------------------------------------------ */
 
 struct layout {
-    size_t networks, peers, paths, members, size;
+    size_t networks, peers, paths, members, policies, size;
 };
 
 static bool valid_max(uint32_t max, uint32_t limit) { return max != 0 && (max & (max - 1)) == 0 && max <= limit; }
@@ -30,7 +30,8 @@ static bool layout_of(uint32_t networks, uint32_t peers, uint32_t paths, uint32_
     l->peers = l->networks + (size_t)networks * sizeof(struct zt_network_entry);
     l->paths = l->peers + (size_t)peers * sizeof(struct zt_peer_entry);
     l->members = l->paths + (size_t)paths * sizeof(struct zt_path_entry);
-    l->size = l->members + (size_t)members * sizeof(struct zt_member_entry);
+    l->policies = l->members + (size_t)members * sizeof(struct zt_member_entry);
+    l->size = l->policies + ZT_POLICIES_SIZE;
     return true;
 }
 
@@ -60,6 +61,8 @@ int zt_tables_init(void *at, size_t size, uint32_t max_networks, uint32_t max_pe
     t->peers_at = (uint32_t)l.peers;
     t->paths_at = (uint32_t)l.paths;
     t->members_at = (uint32_t)l.members;
+    t->policies_at = (uint32_t)l.policies;
+    t->policies_size = ZT_POLICIES_SIZE;
     t->abi = ZT_ABI_VERSION;
     t->magic = ZT_TABLES_MAGIC;
     return 0;
@@ -75,7 +78,8 @@ int zt_tables_check(const void *at, size_t size) {
         return -EPROTONOSUPPORT;
     }
     if (!layout_of(t->max_networks, t->max_peers, t->max_paths, t->max_members, &l) || size < l.size ||
-        t->networks_at != l.networks || t->peers_at != l.peers || t->paths_at != l.paths || t->members_at != l.members) {
+        t->networks_at != l.networks || t->peers_at != l.peers || t->paths_at != l.paths || t->members_at != l.members ||
+        t->policies_at != l.policies || t->policies_size != ZT_POLICIES_SIZE) {
         return -EINVAL;
     }
     return 0;
@@ -181,7 +185,9 @@ uint32_t zt_member_next(const struct zt_tables *t, uint32_t from) { return next_
 int64_t zt_network_put(struct zt_tables *t, uint64_t nwid, uint64_t mac, uint32_t mtu, uint32_t flags) {
     struct zt_network_entry e = {.nwid = nwid, .mac = mac, .mtu = mtu, .flags = (flags & ~ZT_ENTRY_TOMB) | ZT_ENTRY_USED};
     uint32_t index = zt_network_find(t, nwid);
-    if (index == ZT_NONE && (index = free_entry(networks_of(t), (uint32_t)zt_mix64(nwid))) == ZT_NONE) {
+    if (index != ZT_NONE) {
+        e.policy = zt_network_at(t, index)->policy;
+    } else if ((index = free_entry(networks_of(t), (uint32_t)zt_mix64(nwid))) == ZT_NONE) {
         return -ENOSPC;
     }
     seq_store(zt_network_at(t, index), &e, sizeof e);
@@ -345,6 +351,8 @@ int64_t zt_member_put(struct zt_tables *t, uint32_t network, uint32_t peer, uint
     struct zt_member_entry *at = zt_member_at(t, index);
     if (fresh) {
         atomic_store_explicit(&at->last_frame, 0, memory_order_relaxed);
+    } else {
+        e.policy = at->policy;
     }
     seq_store(at, &e, offsetof(struct zt_member_entry, last_frame));
     bump(t);
@@ -358,6 +366,47 @@ int zt_member_remove(struct zt_tables *t, uint32_t network, uint32_t peer) {
         return -ENOENT;
     }
     bury(members_of(t), index, &empty);
+    bump(t);
+    return 0;
+}
+
+/* ---- policies ----------------------------------------------------------------------------------------------------------- */
+
+int zt_policy_put(struct zt_tables *t, uint32_t at, const void *policy, uint32_t size) {
+    if (at % sizeof(zt_word) != 0 || at > t->policies_size || size > t->policies_size - at) {
+        return -EINVAL;
+    }
+    zt_word *to = (zt_word *)(void *)((uint8_t *)t + t->policies_at + at);
+    const uint8_t *from = policy;
+    __atomic_thread_fence(__ATOMIC_RELEASE); /* the old reference is gone before these words change; pairs with guard.c */
+    for (uint32_t done = 0; done < size; done += sizeof(zt_word)) {
+        zt_word word = 0;
+        memcpy(&word, from + done, size - done < sizeof word ? size - done : sizeof word);
+        __atomic_store_n(&to[done / sizeof word], word, __ATOMIC_RELAXED);
+    }
+    return 0;
+}
+
+int zt_network_set_policy(struct zt_tables *t, uint32_t network, const struct zt_policy_ref *policy) {
+    struct zt_network_entry *at = zt_network_at(t, network), e;
+    if (at == NULL || (at->flags & ZT_ENTRY_USED) == 0) {
+        return -ENOENT;
+    }
+    memcpy(&e, at, sizeof e);
+    e.policy = *policy;
+    seq_store(at, &e, sizeof e);
+    bump(t);
+    return 0;
+}
+
+int zt_member_set_policy(struct zt_tables *t, uint32_t member, const struct zt_policy_ref *policy) {
+    struct zt_member_entry *at = zt_member_at(t, member), e;
+    if (at == NULL || (at->flags & ZT_ENTRY_USED) == 0) {
+        return -ENOENT;
+    }
+    memcpy(&e, at, sizeof e);
+    e.policy = *policy;
+    seq_store(at, &e, offsetof(struct zt_member_entry, last_frame));
     bump(t);
     return 0;
 }

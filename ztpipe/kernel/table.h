@@ -28,6 +28,7 @@ struct zt_network_view {
     uint64_t mac;
     uint32_t mtu;
     uint32_t flags; /* ZT_NETWORK_* */
+    struct zt_policy_ref policy;
 };
 
 struct zt_peer_view {
@@ -60,6 +61,7 @@ struct zt_member_view {
     uint32_t flags; /* ZT_MEMBER_* */
     int64_t send_until;
     int64_t last_frame;
+    struct zt_policy_ref policy;
 };
 
 /* ---- sequence lock, reader's side ------------------------------------------------------------------------------------- */
@@ -149,7 +151,7 @@ static inline bool zt_network_read(const struct zt_tables *t, uint32_t index, st
     if (at == NULL || !zt_seq_copy(at, &e, sizeof e) || (e.flags & ZT_ENTRY_USED) == 0) {
         return false;
     }
-    *v = (struct zt_network_view){.nwid = e.nwid, .mac = e.mac, .mtu = e.mtu, .flags = e.flags};
+    *v = (struct zt_network_view){.nwid = e.nwid, .mac = e.mac, .mtu = e.mtu, .flags = e.flags, .policy = e.policy};
     return true;
 }
 
@@ -198,8 +200,12 @@ static inline bool zt_member_read(const struct zt_tables *t, uint32_t index, str
     if (at == NULL || !zt_seq_copy(at, &e, sizeof e) || (e.flags & ZT_ENTRY_USED) == 0) {
         return false;
     }
-    *v = (struct zt_member_view){
-        .network = e.network, .peer = e.peer, .flags = e.flags, .send_until = e.send_until, .last_frame = e.last_frame};
+    *v = (struct zt_member_view){.network = e.network,
+                                 .peer = e.peer,
+                                 .flags = e.flags,
+                                 .send_until = e.send_until,
+                                 .last_frame = e.last_frame,
+                                 .policy = e.policy};
     return true;
 }
 
@@ -334,6 +340,12 @@ int zt_key_put(struct zt_tables *t, struct zt_key_entry *keys, uint32_t peer, co
 /* -ENOENT: no such peer (or network). */
 int64_t zt_path_put(struct zt_tables *t, uint32_t peer, uint16_t binding, const struct zt_endpoint *remote);
 int64_t zt_member_put(struct zt_tables *t, uint32_t network, uint32_t peer, uint32_t flags, int64_t send_until);
+
+/* Copy a policy to where no reference points any more. 0 or -EINVAL. */
+int zt_policy_put(struct zt_tables *t, uint32_t at, const void *policy, uint32_t size);
+/* Let an entry refer to a policy that was put, or to none. 0 or -ENOENT. */
+int zt_network_set_policy(struct zt_tables *t, uint32_t network, const struct zt_policy_ref *policy);
+int zt_member_set_policy(struct zt_tables *t, uint32_t member, const struct zt_policy_ref *policy);
 
 /* 0 or -ENOENT. Removing a peer removes its key, paths and memberships; removing a network its memberships. */
 int zt_network_remove(struct zt_tables *t, uint64_t nwid);

@@ -1,10 +1,11 @@
 /* tap.c: TAP queues <-> rings of the crypto workers (stages.h).
  *
  * Pull reads each frame or super-frame straight into the slot of the ring that the frame before it took: with one crypto worker, or one
- * flow, that is always the right one. Frames that C may not decide about (multicast, bridging, networks with rules, unknown
+ * flow, that is always the right one. Frames that C may not decide about (multicast, bridging, copies that rules want, unknown
  * destinations, credentials due) are completed in software and punted.
  */
 #include "flow.h"
+#include "guard.h"
 #include "segment.h"
 #include "slots.h"
 
@@ -33,6 +34,7 @@ struct tap_route {
     uint64_t mac;
     uint32_t peer;
     int64_t send_until;
+    struct zt_pair pair; /* for rules */
 };
 
 struct zt_tap {
@@ -45,6 +47,7 @@ struct zt_tap {
     uint32_t push_turn; /* ring to read next */
     uint32_t queues;
     uint32_t epoch;
+    struct zt_guard *guard;
     struct tap_queue queue[TAP_QUEUES];
     struct tap_route route[TAP_ROUTES];
     uint8_t scratch[ZT_VNET_HDR + TAP_FRAME];
@@ -56,6 +59,11 @@ struct zt_tap *zt_tap_new(struct zt_context *c, struct zt_ring_set *to_crypto, s
         return NULL;
     }
     t->c = c;
+    t->guard = zt_guard_new(c->tables);
+    if (t->guard == NULL) {
+        free(t);
+        return NULL;
+    }
     for (; t->outs < to_crypto->count; t->outs++) {
         t->out[t->outs].ring = &to_crypto->ring[t->outs];
     }
@@ -65,7 +73,12 @@ struct zt_tap *zt_tap_new(struct zt_context *c, struct zt_ring_set *to_crypto, s
     return t;
 }
 
-void zt_tap_free(struct zt_tap *t) { free(t); }
+void zt_tap_free(struct zt_tap *t) {
+    if (t != NULL) {
+        zt_guard_free(t->guard);
+        free(t);
+    }
+}
 
 int zt_tap_add(struct zt_tap *t, int fd, uint32_t network) {
     if (fd < 0 || zt_network_at(t->c->tables, network) == NULL) {
@@ -125,19 +138,32 @@ static const struct tap_route *find_route(struct zt_tap *t, const struct tap_que
     if (member != ZT_NONE && zt_member_read(t->c->tables, member, &v)) {
         r->peer = peer;
         r->send_until = v.send_until;
+        r->pair = (struct zt_pair){.network = q->network,
+                                   .member = member,
+                                   .own = q->view.policy,
+                                   .remote = v.policy,
+                                   .address = zt_address_of_mac(mac, q->view.nwid)};
     }
     return r;
 }
 
-/* The peer that a frame goes to without anybody's decision, or ZT_NONE (vl2 §5.2). */
-static uint32_t destination(struct zt_tap *t, const struct tap_queue *q, const uint8_t *frame, int64_t now) {
+/* Where a frame goes as far as its addresses tell, or NULL: not ours to say (vl2 §5.2). */
+static const struct tap_route *destination(struct zt_tap *t, const struct tap_queue *q, const uint8_t *frame, int64_t now) {
     uint64_t to = zt_get48(frame);
-    if ((q->view.flags & ZT_NETWORK_ACCEPT_ALL) == 0 || frame[0] != q->view.mac >> 40 || to == q->view.mac ||
-        zt_get48(frame + 6) != q->view.mac) {
-        return ZT_NONE;
+    if (frame[0] != q->view.mac >> 40 || to == q->view.mac || zt_get48(frame + 6) != q->view.mac) {
+        return NULL;
     }
     const struct tap_route *r = find_route(t, q, to);
-    return r->peer != ZT_NONE && r->send_until > now ? r->peer : ZT_NONE;
+    return r->peer != ZT_NONE && r->send_until > now ? r : NULL;
+}
+
+/* What the network's rules say (vl2 §4.6). */
+static enum zt_decision ask_rules(struct zt_tap *t, const struct tap_queue *q, const struct tap_route *r, const struct zt_vnet *vnet,
+                                  const uint8_t *frame, size_t len) {
+    if (r == NULL) {
+        return ZT_FILTER_PUNT;
+    }
+    return (q->view.flags & ZT_NETWORK_ACCEPT_ALL) != 0 ? ZT_FILTER_PASS : zt_guard_outbound(t->guard, &r->pair, vnet, frame, len);
 }
 
 /* Complete what the kernel left to us, and hand every resulting frame to the slow path. */
@@ -212,15 +238,20 @@ static int pull_frame(struct zt_tap *t, struct tap_queue *q, int64_t now) {
         zt_count(t->c, ZT_C_drop_tap_no_network, 1);
         return 1;
     }
-    uint32_t peer = destination(t, q, frame, now);
-    if (peer == ZT_NONE) {
-        struct zt_vnet vnet;
-        memcpy(&vnet, data, sizeof vnet);
+    struct zt_vnet vnet;
+    memcpy(&vnet, data, sizeof vnet);
+    const struct tap_route *route = destination(t, q, frame, now);
+    enum zt_decision decision = ask_rules(t, q, route, &vnet, frame, len);
+    if (decision == ZT_FILTER_PUNT) {
         punt_frame(t, q, &vnet, frame, len);
         return 1;
     }
+    if (decision == ZT_FILTER_DROP) {
+        zt_count(t->c, ZT_C_drop_outbound_filter, 1);
+        return 1;
+    }
     rec->len = (uint32_t)all;
-    rec->peer = peer;
+    rec->peer = route->peer;
     rec->network = (uint16_t)q->network;
     rec->flow = zt_flow_hash(frame + ZT_MACS_LEN, len - ZT_MACS_LEN, zt_get48(frame) ^ q->view.nwid);
     dispatch(t, rec);

@@ -22,12 +22,16 @@ StateKind = Literal["planet", "moon", "network", "peer"]
 
 @dataclass(frozen=True, slots=True)
 class SendDatagram:
-    """Send one UDP datagram. `binding` None: once from every binding of the remote's family. `ttl` 0: the default."""
+    """Send one UDP datagram. `binding` None: once from every binding of the remote's family. `ttl` 0: the default.
+
+    `whole`: no router may cut it (a probe of the path's MTU).
+    """
 
     binding: int | None
     remote: InetAddress
     data: bytes
     ttl: int = 0
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,10 @@ class RemovePath:
 
 @dataclass(frozen=True, slots=True)
 class InstallNetwork:
-    """Upsert a network of the data plane. `accept_all`: base rules are an unconditional accept."""
+    """Upsert a network of the data plane. `accept_all`: base rules are an unconditional accept.
+
+    `policy`: the rules and our own credentials in the flat form (`ztpipe.rules.flat`), None if it cannot hold them.
+    """
 
     nwid: int
     mac: int
@@ -96,6 +103,7 @@ class InstallNetwork:
     rules: tuple[Rule, ...]
     flags: int
     bridge: bool
+    policy: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +121,18 @@ class InstallMember:
     address: int
     receive: bool
     send_until: int
+
+
+@dataclass(frozen=True, slots=True)
+class InstallCredentials:
+    """What rules need to know of a member: its credentials in force, in the flat form (`ztpipe.rules.flat`).
+
+    b"" if there are none or no rule asks; None if the flat form cannot hold them. Comes before the InstallMember.
+    """
+
+    nwid: int
+    address: int
+    credentials: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +205,7 @@ Action = (
     | InstallNetwork
     | RemoveNetwork
     | InstallMember
+    | InstallCredentials
     | RemoveMember
     | ConfigureNetwork
     | DestroyNetwork

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from ztpipe.node.actions import ConfigureNetwork, InstallNetwork, SaveState
 from ztpipe.node.membership import NEVER
+from ztpipe.node.policy import network_policy
 from ztpipe.node.seam import Outcome
 from ztpipe.node.status import NetworkStatus
 from ztpipe.wire.netconf import NetworkConfig
@@ -131,6 +132,7 @@ class ConfigReceiver:
                     rules=config.rules,
                     flags=config.flags,
                     bridge=network.is_active_bridge,
+                    policy=None if network.rules.accepts_everything else network_policy(network),
                 )
             )
 

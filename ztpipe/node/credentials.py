@@ -131,11 +131,12 @@ class CredentialReceiver:
             return Outcome.DROP
         packet = NetworkCredentials.decode(ctx.payload)
         results = [
-            *(self.take_com(ctx.now, com) for com in packet.coms),
             *(self._take(ctx.now, capability) for capability in packet.capabilities),
             *(self._take(ctx.now, tag) for tag in packet.tags),
-            *(self._take_revocation(ctx, revocation) for revocation in packet.revocations),
             *(self._take(ctx.now, coo) for coo in packet.coos),
+            # After what rules ask for: what opens the gate must not be in force before it.
+            *(self.take_com(ctx.now, com) for com in packet.coms),
+            *(self._take_revocation(ctx, revocation) for revocation in packet.revocations),
         ]
         if any(result is Acceptance.NEW for result in results):
             self._core.vl1.retry_deferred(ctx.now)

@@ -93,12 +93,12 @@ class Filter:
         member = network.members.get(peer)
         situation = self._situation(network, member, frame, inbound=True)
         situation.zt_source, situation.zt_dest = peer, self._core.address
-        coos = [] if member is None else _in_force(config, member, CredentialType.COO, member.coos.values())
+        coos = [] if member is None else in_force(config, member, CredentialType.COO, member.coos.values())
         situation.owns_ip = lambda ip: any(coo.owns_ip(ip) for coo in coos) or self._emulated(network, ip)
         situation.owns_mac = lambda mac: any(coo.owns_mac(mac) for coo in coos)
         capabilities: list[CompiledRules] = []
         if member is not None:
-            held = _in_force(config, member, CredentialType.CAPABILITY, member.capabilities.values())
+            held = in_force(config, member, CredentialType.CAPABILITY, member.capabilities.values())
             capabilities = [member.compiled(capability) for capability in held]
         base, capability_result = decide(network.rules, capabilities, situation)
         deciding = capability_result or base
@@ -116,8 +116,8 @@ class Filter:
     def _situation(self, network: Network, member: Member | None, frame: EthernetFrame, *, inbound: bool) -> Situation:
         tags: dict[int, int] = {}
         if member is not None and network.config is not None:
-            in_force = _in_force(network.config, member, CredentialType.TAG, member.tags.values())
-            tags = {tag.id: tag.value for tag in in_force}
+            held = in_force(network.config, member, CredentialType.TAG, member.tags.values())
+            tags = {tag.id: tag.value for tag in held}
         return Situation(
             frame=frame.view,
             inbound=inbound,
@@ -181,7 +181,7 @@ def decide(
     return base, None
 
 
-def _in_force(
+def in_force(
     config: NetworkConfig, member: Member, kind: CredentialType, credentials: Iterable[_Credential]
 ) -> list[_Credential]:
     """Those of a member's credentials that count now (vl2 §3.8)."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ztpipe.node.actions import InstallMember, RemoveMember
+from ztpipe.node.actions import InstallCredentials, InstallMember, RemoveMember
 from ztpipe.node.likes import Likes
 from ztpipe.node.membership import Member
+from ztpipe.node.policy import member_policy
 from ztpipe.node.seam import Outcome
 from ztpipe.wire.protocol import ErrorCode
 
@@ -93,7 +94,7 @@ class Gate:
         """Forget a member."""
         member = network.members.get(address)
         network.members.remove(address)
-        if member is not None and member.installed is not None:
+        if member is not None and (member.installed is not None or member.credentials != b""):
             self._core.vl1.emit(RemoveMember(network.nwid, address))
 
     # --- the data plane -------------------------------------------------------------------------------------
@@ -103,13 +104,24 @@ class Gate:
         return member.last_push < network.last_config_update or now - member.last_push > PUSH_IDLE_MS
 
     def sync(self, now: int, network: Network, member: Member) -> None:
-        """Tell the data plane what changed about one member."""
+        """Tell the data plane what changed about one member; its credentials first, for rules may refuse it else."""
+        self._sync_credentials(network, member)
         receive = self.agrees(network, member, self._core.identity_of(member.address))
         send_until = 0 if self.push_due(now, network, member) else member.last_push + PUSH_IDLE_MS
         state = (receive, send_until)
         if state != (member.installed or (False, 0)):
             member.installed = state
             self._core.vl1.emit(InstallMember(network.nwid, member.address, receive, send_until))
+
+    def _sync_credentials(self, network: Network, member: Member) -> None:
+        revisions = (network.revision, member.revision)
+        if member.credentials_of == revisions:
+            return
+        member.credentials_of = revisions
+        credentials = member_policy(network, member)
+        if credentials != member.credentials:
+            member.credentials = credentials
+            self._core.vl1.emit(InstallCredentials(network.nwid, member.address, credentials))
 
     def sync_all(self, now: int, network: Network) -> None:
         """Tell the data plane what changed about all members, after our own configuration changed."""

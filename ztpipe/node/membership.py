@@ -70,6 +70,12 @@ class Member:
     last_push: int = NEVER
     installed: tuple[bool, int] | None = None
     """What the data plane was last told: (receive, send_until)."""
+    revision: int = 0
+    """How often its tags, capabilities or certificates of ownership have changed."""
+    credentials: bytes | None = b""
+    """What the data plane was last told of them."""
+    credentials_of: tuple[int, int] = (-1, -1)
+    """The revisions, of the network and of this entry, that `credentials` were made from."""
     _compiled: dict[int, tuple[Capability, CompiledRules]] = field(default_factory=dict)
     _agreement: tuple[CertificateOfMembership, CertificateOfMembership, Identity, bool] | None = None
 
@@ -187,7 +193,9 @@ class MemberTable:
         verified = _verify(credential, self.nwid >> 24, identity_of)
         if verified is not Acceptance.NEW:
             return verified
-        _store(_held(self.obtain(now, issued_to), kind), credential)
+        member = self.obtain(now, issued_to)
+        _store(_held(member, kind), credential)
+        member.revision += 1
         return Acceptance.NEW
 
     def offer_revocation(self, now: int, revocation: Revocation, identity_of: IdentityLookup) -> Acceptance:
@@ -266,4 +274,5 @@ def _revoke(member: Member, revocation: Revocation) -> Acceptance:
     if key not in member.thresholds and len(member.thresholds) >= 3 * MAX_CREDENTIALS:
         del member.thresholds[min(member.thresholds, key=lambda held: member.thresholds[held])]
     member.thresholds[key] = revocation.threshold
+    member.revision += 1
     return Acceptance.NEW

@@ -46,6 +46,8 @@ class Network:
         self.rules: CompiledRules = compile_rules(())
         self.capabilities: tuple[tuple[Capability, CompiledRules], ...] = ()
         self.local_tags: dict[int, int] = {}
+        self.revision = 0
+        """How many configurations have been in force."""
         self._config_groups: frozenset[MulticastGroup] = frozenset()
 
     @property
@@ -79,6 +81,7 @@ class Network:
     def set_config(self, config: NetworkConfig) -> None:
         """Put a configuration in force and derive from it what frames need."""
         self.config = config
+        self.revision += 1
         self.failure = None
         self.rules = compile_rules(config.rules)
         self.capabilities = tuple((held, compile_rules(held.rules)) for held in config.capabilities)

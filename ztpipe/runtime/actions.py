@@ -43,6 +43,7 @@ class ActionRunner:
             act.InstallNetwork: self._install_network,
             act.RemoveNetwork: self._remove_network,
             act.InstallMember: self._install_member,
+            act.InstallCredentials: self._install_credentials,
             act.RemoveMember: lambda a: tables.remove_member(a.nwid, a.address),
             act.ConfigureNetwork: networks.configure,
             act.DestroyNetwork: lambda a: networks.destroy(a.nwid),
@@ -89,8 +90,13 @@ class ActionRunner:
     def _install_member(self, a: act.InstallMember) -> None:
         self._note(self._tables.install_member(a.nwid, a.address, a.receive, a.send_until))
 
+    def _install_credentials(self, a: act.InstallCredentials) -> None:
+        self._note(self._tables.install_credentials(a.nwid, a.address, a.credentials))
+
     def _install_network(self, a: act.InstallNetwork) -> None:
-        index = self._tables.install_network(a.nwid, a.mac, a.mtu, accept_all=a.accept_all, bridge=a.bridge)
+        index = self._tables.install_network(
+            a.nwid, a.mac, a.mtu, accept_all=a.accept_all, bridge=a.bridge, policy=a.policy
+        )
         self._note(index is not None)
         if index is not None:
             self._networks.installed(a.nwid, index)

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from ztpipe.kernel._kernel import ffi, lib
+from ztpipe.shm.policies import Policies
 from ztpipe.shm.region import Region, RegionError
 
 __all__ = ["Endpoint", "Sizes", "Tables"]
@@ -49,6 +50,7 @@ class _Path(NamedTuple):
 class _Member(NamedTuple):
     receive: bool
     send_until: int
+    credentials: bytes | None = b""
 
 
 class Tables:
@@ -70,6 +72,7 @@ class Tables:
         self._members_of: defaultdict[int, set[tuple[int, int]]] = defaultdict(set)  # by address
         self._member_index: dict[tuple[int, int], int] = {}  # those written
         self._seen: dict[object, tuple[int, int]] = {}  # stamps as last reported
+        self._policies = Policies(self._t)
 
     # ---- making ------------------------------------------------------------------------------------------------
 
@@ -131,14 +134,21 @@ class Tables:
 
     # ---- networks ----------------------------------------------------------------------------------------------
 
-    def install_network(self, nwid: int, mac: int, mtu: int, *, accept_all: bool, bridge: bool) -> int | None:
-        """Insert or change a network. Returns its index, None when the table is full."""
+    def install_network(
+        self, nwid: int, mac: int, mtu: int, *, accept_all: bool, bridge: bool, policy: bytes | None = None
+    ) -> int | None:
+        """Insert or change a network. Returns its index, None when the table is full.
+
+        `policy`: its rules and our credentials (`ztpipe.rules.flat`); None: with rules, all frames take the slow path.
+        """
         flags = (lib.ZT_NETWORK_ACCEPT_ALL if accept_all else 0) | (lib.ZT_NETWORK_BRIDGE if bridge else 0)
         index = self._put("networks", lib.zt_network_put(self._t, nwid, mac, mtu, flags))
         if index is None:
             return None
         fresh = nwid not in self._networks
         self._networks[nwid] = index
+        if not self._policies.put((nwid,), policy, lambda ref: lib.zt_network_set_policy(self._t, index, ref)):
+            self.refused["policies"] += 1
         if fresh:
             for key in [key for key in self._members if key[0] == nwid]:
                 self._write_member(key)
@@ -148,6 +158,7 @@ class Tables:
         """Remove a network and all its memberships."""
         lib.zt_network_remove(self._t, nwid)
         self._networks.pop(nwid, None)
+        self._policies.forget((nwid,))
         for key in [key for key in self._members if key[0] == nwid]:
             self._forget_member(key)
 
@@ -253,8 +264,20 @@ class Tables:
         if key not in self._members and len(self._members) >= self._t.max_members:
             self.refused["members"] += 1
             return False
-        self._members[key] = _Member(receive, send_until)
+        credentials = self._members[key].credentials if key in self._members else b""
+        self._members[key] = _Member(receive, send_until, credentials)
         self._members_of[address].add(key)
+        return self._write_member(key)
+
+    def install_credentials(self, nwid: int, address: int, credentials: bytes | None) -> bool:
+        """What rules need to know of a member (`ztpipe.rules.flat`); None: its frames take the slow path.
+
+        A member that is not there yet is inserted, without a right to anything. False when a table is full.
+        """
+        key = (nwid, address)
+        if key not in self._members and not self.install_member(nwid, address, False, 0):
+            return False
+        self._members[key] = self._members[key]._replace(credentials=credentials)
         return self._write_member(key)
 
     def remove_member(self, nwid: int, address: int) -> None:
@@ -268,18 +291,30 @@ class Tables:
         if network is None or peer is None:
             return True
         member = self._members[key]
+        if key not in self._member_index and member.credentials != b"":
+            # Nothing is let in before its credentials are there: rules would refuse it.
+            index = self._put("members", lib.zt_member_put(self._t, network, peer, 0, 0))
+            if index is not None:
+                self._refer(key, index, member)
         flags = lib.ZT_MEMBER_RECEIVE if member.receive else 0
         index = self._put("members", lib.zt_member_put(self._t, network, peer, flags, member.send_until))
         if index is None:
             self._forget_member(key)
             return False
         self._member_index[key] = index
+        self._refer(key, index, member)
         return True
+
+    def _refer(self, key: tuple[int, int], index: int, member: _Member) -> None:
+        """Let the entry refer to the member's credentials. What does not fit is left to the slow path."""
+        if not self._policies.put(key, member.credentials, lambda ref: lib.zt_member_set_policy(self._t, index, ref)):
+            self.refused["policies"] += 1
 
     def _forget_member(self, key: tuple[int, int]) -> None:
         self._members.pop(key, None)
         self._member_index.pop(key, None)
         self._seen.pop(key, None)
+        self._policies.forget(key)
         _discard(self._members_of, key[1], key)
 
     # ---- activity ----------------------------------------------------------------------------------------------
