@@ -117,6 +117,7 @@ class Control:
             groups_changed=lambda nwid, groups: self.feed(
                 lambda node, now: node.set_multicast_groups(now, nwid, groups)
             ),
+            tap_failed=lambda nwid, failed: self.feed(lambda node, now: node.set_tap_error(now, nwid, failed)),
         )
         stack.callback(self.networks.close)
 

@@ -76,10 +76,11 @@ class HostNetworks:
         uso: bool,
         settings: Callable[[int], LocalSettings],
         groups_changed: Callable[[int, set[MulticastGroup]], None],
+        tap_failed: Callable[[int, bool], None],
     ) -> None:
         self._address, self._netlink, self._carrier = address, netlink, carrier
         self._queues, self._tso, self._uso = queues, tso, uso
-        self._load_settings, self._groups_changed = settings, groups_changed
+        self._load_settings, self._groups_changed, self._tap_failed = settings, groups_changed, tap_failed
         self.by_id: dict[int, HostNetwork] = {}
         self.online = True
 
@@ -111,12 +112,15 @@ class HostNetworks:
                 tso=self._tso,
                 uso=self._uso,
             )
-            network.error = ""
         except TapError as error:
             if not network.error:
                 log.error("no TAP device", network=f"{network.nwid:016x}", error=str(error))
             network.error = str(error)
+            self._tap_failed(network.nwid, True)
             return
+        if network.error:
+            network.error = ""
+            self._tap_failed(network.nwid, False)
         log.info("TAP device up", network=f"{network.nwid:016x}", device=network.tap.name)
         self._hand_over(network)
 

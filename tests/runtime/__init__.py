@@ -1,0 +1,1 @@
+"""Control's parts, each with fakes for the others."""
