@@ -78,4 +78,6 @@ def test_no_data_race(build, mode: str, slots: int) -> None:
     ],
 )
 def test_the_stress_notices(build, mutant: int, mode: str, slots: int) -> None:
-    assert _run(build("-O2", f"-DMUTANT={mutant}"), mode, slots, 4).returncode == 1
+    """The stress can fail: each of these mistakes is caught, though on a busy machine perhaps not at the first try."""
+    program = build("-O2", f"-DMUTANT={mutant}")
+    assert any(_run(program, mode, slots, 4).returncode == 1 for _ in range(8))
