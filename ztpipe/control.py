@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,7 @@ log = structlog.get_logger("control")
 _GROUP_SCAN = 5.0  # seconds: vl2 §6.1
 _REASSERT = 30.0  # seconds: vl1-behaviour §1.2, vl2 §7.2
 _LOCAL_CONF = 10.0
+_METRICS = 5.0
 
 
 class Control:
@@ -59,6 +61,7 @@ class Control:
     def __init__(self, config: Config, home: Home) -> None:
         self.config, self.home = config, home
         self.clock = Clock()
+        self.started = time.time()
         self.counters = SlowPathCounters()
         self.identity = home.identity()
         config.controller_db.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -150,12 +153,15 @@ class Control:
         stack.push_async_callback(server.stop)
 
     def _start_tasks(self, stack: contextlib.AsyncExitStack) -> None:
+        metrics_file = metrics.MetricsFile(self.metrics_text, self.home.write_metrics)
+        metrics_file.refresh()
+        stack.callback(metrics_file.refresh)
         for work in (
             self._every(_GROUP_SCAN, self._scan_groups),
             self._every(_REASSERT, self._reassert),
             self._every(_LOCAL_CONF, self._reload_if_changed),
             self._every(0.5, self.run_controller_actions),
-            self._every(5.0, self._write_metrics),
+            self._every(_METRICS, metrics_file.refresh),
             self._follow_underlay(),
         ):
             task = asyncio.ensure_future(work)
@@ -313,7 +319,7 @@ class Control:
     # -- what it tells -------------------------------------------------------------------------------------------------
 
     def metrics_text(self) -> str:
-        return metrics.render(self)
+        return metrics.render(metrics.take(self))
 
     def worker_reports(self) -> list[dict[str, object]]:
         """Every process of this node: what it is, what it counted, what it cost."""
@@ -325,10 +331,6 @@ class Control:
             "counters": self.counters.snapshot() | {"node_handled": self.node.packets_handled},
         }
         return [report | {"cpu_seconds": cpu_seconds(report["pid"])} for report in (own, *self.supervisor.reports())]
-
-    def _write_metrics(self) -> None:
-        with contextlib.suppress(OSError):
-            self.home.write_metrics(self.metrics_text())
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[None] | None]) -> None:
         while True:

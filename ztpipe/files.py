@@ -20,29 +20,30 @@ def read(path: Path) -> bytes | None:
         return None
 
 
-def write(path: Path, data: bytes, *, mode: int | None = None) -> bool:
+def write(path: Path, data: bytes, *, mode: int | None = None, durable: bool = True) -> bool:
     """Make `data` the content of `path`; True if anything was written (equal content is left alone).
 
     A new file gets exactly `mode` whatever the umask, or 0666 and the umask without one; an existing file keeps mode
     and owner. A symbolic link is written through: Home Assistant links identity and networks.d files out of the home
-    directory.
+    directory. `durable` False: not flushed to the disk, for what is written again every few seconds.
     """
     target = Path(os.path.realpath(path))
     if read(target) == data:
         return False
     try:
-        _replace(target, data, mode)
+        _replace(target, data, mode, durable)
     except OSError as error:
         if error.errno not in _NO_RENAME:
             raise
         with target.open("r+b") as file:
             file.write(data)
             file.truncate()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
     return True
 
 
-def _replace(target: Path, data: bytes, mode: int | None) -> None:
+def _replace(target: Path, data: bytes, mode: int | None, durable: bool) -> None:
     """Write a file of a fixed name beside `target` (so that crashes leave at most one) and rename it."""
     temporary = target.with_name(f".{target.name}.new")
     with contextlib.suppress(FileNotFoundError):
@@ -54,13 +55,15 @@ def _replace(target: Path, data: bytes, mode: int | None) -> None:
             _set_mode(file.fileno(), target, mode)
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.replace(temporary, target)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    _sync_directory(target.parent)
+    if durable:
+        _sync_directory(target.parent)
 
 
 def _set_mode(descriptor: int, target: Path, mode: int | None) -> None:

@@ -276,7 +276,7 @@ class Home:
 
     def write_metrics(self, text: str) -> None:
         """Refresh ``metrics.prom``; by rename, so no reader ever sees half of it."""
-        files.write(self.path / "metrics.prom", text.encode())
+        files.write(self.path / "metrics.prom", text.encode(), durable=False)
 
     def write_local_conf(self, document: dict[str, object]) -> None:
         """Store local.conf as the reference does: 4 blanks, keys in order, no final newline (service §4.9)."""

@@ -111,6 +111,7 @@ class Controller:
 
     def _answer(self, now: int, nwid: int, requester: Identity, metadata: bytes, packet_id: int) -> None:
         """Decide and send (controller §7.2).  If the store fails nothing is sent; the member will ask again."""
+        self.counters["db_get_network_and_member_summary"] += 1
         try:
             answer = self._decider.decide(now, nwid, requester, metadata, packet_id != UNASKED)
         except StoreError:
@@ -190,10 +191,12 @@ class Controller:
 
     def list_networks(self) -> list[str]:
         """The IDs of all networks, ascending."""
+        self.counters["db_get_network_list"] += 1
         return [format_nwid(found.nwid) for found in self._state.networks()]
 
     def get_network(self, nwid: int) -> JsonObject:
         """One network object; 404."""
+        self.counters["db_get_network"] += 1
         return _answer_object(self._network(nwid).record)
 
     def create_network(self, now: int, body: Any, change: Change = ANYONE) -> JsonObject:
@@ -231,6 +234,7 @@ class Controller:
 
     def list_members(self, nwid: int) -> JsonObject:
         """Member ID to revision, ascending; 404."""
+        self.counters["db_get_member_list"] += 1
         members = self._network(nwid).members
         return {
             format_address(address): coerce.integer(members[address].get("revision"), 0) for address in sorted(members)
@@ -243,6 +247,7 @@ class Controller:
 
     def get_member(self, nwid: int, address: int) -> JsonObject:
         """One member object; 404."""
+        self.counters["db_get_network_and_member"] += 1
         return _answer_object(self._member(nwid, address)[1])
 
     def update_member(self, now: int, nwid: int, address: int, body: Any, change: Change = ANYONE) -> JsonObject:

@@ -72,6 +72,7 @@ class Filter:
         base, capability = decide(network.rules, (rules for _, rules in network.capabilities), situation)
         deciding = capability or base
         if deciding.verdict not in _ACCEPTING:
+            network.refused_sent += 1
             self._core.drop("outbound_filter")
             return False
         if copies:
@@ -103,6 +104,7 @@ class Filter:
         base, capability_result = decide(network.rules, capabilities, situation)
         deciding = capability_result or base
         if deciding.verdict not in _ACCEPTING:
+            network.refused_received += 1
             self._core.drop("inbound_filter")
             return Inbound.DROP
         self._send_copies(now, network, frame, (capability_result, base), ExtFrame.TEE_INBOUND, ExtFrame.WATCH_INBOUND)

@@ -49,6 +49,9 @@ class Network:
         self.revision = 0
         """How many configurations have been in force."""
         self._config_groups: frozenset[MulticastGroup] = frozenset()
+        self.refused_received = 0
+        self.refused_sent = 0
+        """Frames that the rules did not let pass."""
 
     @property
     def is_adhoc(self) -> bool:
@@ -109,4 +112,6 @@ class Network:
             multicast_groups=tuple(sorted(self.groups)),
             authentication_url=self.authentication_url,
             authentication_expiry=self.authentication_expiry,
+            refused_received=self.refused_received,
+            refused_sent=self.refused_sent,
         )

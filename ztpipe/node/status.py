@@ -115,3 +115,5 @@ class NetworkStatusRecord:
     multicast_groups: tuple[MulticastGroup, ...]
     authentication_url: str = ""
     authentication_expiry: int = 0
+    refused_received: int = 0
+    refused_sent: int = 0
