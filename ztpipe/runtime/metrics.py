@@ -130,8 +130,8 @@ def with_filtered(networks: list[NetworkTraffic], workers: Sequence[WorkerMetric
     (network,) = networks
     received = sum(worker.counters.get("drop_inbound_filter", 0) for worker in workers if worker.name != "control")
     sent = sum(worker.counters.get("drop_outbound_filter", 0) for worker in workers if worker.name != "control")
-    refused = {"refused_received": network.refused_received + received, "refused_sent": network.refused_sent + sent}
-    return [replace(network, **refused)]
+    received, sent = received + network.refused_received, sent + network.refused_sent
+    return [replace(network, refused_received=received, refused_sent=sent)]
 
 
 def device_frames(text: str) -> dict[str, tuple[int, int]]:
