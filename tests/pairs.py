@@ -40,21 +40,29 @@ def reference() -> Make:
     return lambda host, lab: Reference(host, lab.directory, program=os.environ["ZT_REFERENCE"])
 
 
-def bare(lab: Lab, name: str, underlay: str) -> Pair:
+def bare(lab: Lab, name: str, underlay: str, *, mtu: int = 1500) -> Pair:
     """The cable alone: the yardstick."""
     a, b = lab.namespace(f"{name}-a"), lab.namespace(f"{name}-b")
-    lab.cable(a, "eth0", [f"{underlay}.1/24"], b, plug="eth0", other_addresses=[f"{underlay}.2/24"])
+    lab.cable(a, "eth0", [f"{underlay}.1/24"], b, plug="eth0", other_addresses=[f"{underlay}.2/24"], mtu=mtu)
     return Pair(name, a, b, f"{underlay}.2")
 
 
 def joined(
-    lab: Lab, name: str, underlay: str, overlay: str, make_a: Make, make_b: Make, *, without: Sequence[str] = ()
+    lab: Lab,
+    name: str,
+    underlay: str,
+    overlay: str,
+    make_a: Make,
+    make_b: Make,
+    *,
+    without: Sequence[str] = (),
+    mtu: int = 1500,
 ) -> Pair:
     """Node A is moon root and controller, both are members; returns when a ping crosses directly.
 
-    `without`: ethtool features switched off at both ends of the cable (a poor network card).
+    `without`: ethtool features switched off at both ends of the cable (a poor network card). `mtu`: of the cable.
     """
-    pair = bare(lab, name, underlay)
+    pair = bare(lab, name, underlay, mtu=mtu)
     for namespace in (pair.a, pair.b):
         for feature in without:
             namespace.run("ethtool", "-K", "eth0", feature, "off")

@@ -178,7 +178,10 @@ class Host:
 
 
 class Sim:
-    """The Internet and its clock. `walls`: pairs of IPs between which nothing passes. `sent`: all that was sent."""
+    """The Internet and its clock. `walls`: pairs of IPs between which nothing passes. `sent`: all that was sent.
+
+    `largest`: pair of IPs -> longest UDP payload that passes between them.
+    """
 
     def __init__(self, *, seed: int = 1, latency: int = 10, loss: float = 0.0, record: bool = True) -> None:
         self.now = START
@@ -188,6 +191,7 @@ class Sim:
         self.random = random.Random(seed)
         self.hosts: list[Host] = []
         self.walls: set[frozenset[bytes]] = set()
+        self.largest: dict[frozenset[bytes], int] = {}
         self.sent: list[Sent] = []
         self.delivered = 0
         self._queue: list[tuple[int, int, Callable[[], None]]] = []
@@ -303,7 +307,8 @@ class Sim:
     def _transmit(self, sent: Sent) -> None:
         if self.record:
             self.sent.append(sent)
-        blocked = frozenset((sent.source.ip, sent.destination.ip)) in self.walls
+        pair = frozenset((sent.source.ip, sent.destination.ip))
+        blocked = pair in self.walls or len(sent.data) > self.largest.get(pair, 65_535)
         if sent.ttl == 0 and not blocked and self.random.random() >= self.loss:
             self.at(self.now + self.latency, lambda: self._deliver(sent))
 

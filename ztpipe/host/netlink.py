@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
-from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pyroute2 import AsyncIPRoute
@@ -26,12 +26,16 @@ _IFA_F_TEMPORARY, _IFA_F_TENTATIVE, _IFA_F_DADFAILED, _IFA_F_NODAD = 0x01, 0x40,
 
 @dataclass(frozen=True, slots=True)
 class UnderlayAddress:
-    """An address of an interface. `address.port` is the prefix length; `kind` as in `ip -d link`, "" if hardware."""
+    """An address of an interface. `address.port` is the prefix length; `kind` as in `ip -d link`, "" if hardware.
+
+    `mtu`: of the link, 0 if not known.
+    """
 
     interface: str
     index: int
     address: InetAddress
     kind: str = ""
+    mtu: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +72,12 @@ class Netlink:
 
     async def underlay(self) -> list[UnderlayAddress]:
         """Every address of every interface that is up, temporary IPv6 ones left out (vl1-behaviour §6.2)."""
-        names, kinds = {}, {}
+        names, kinds, mtus = {}, {}, {}
         async for link in await self._ip.get_links():
             if link["flags"] & 1:
                 names[link["index"]] = str(link.get("ifname"))
                 kinds[link["index"]] = str(link.get(("linkinfo", "kind")) or "")
+                mtus[link["index"]] = int(link.get("mtu") or 0)
         found = []
         async for message in await self._ip.get_addr():
             flags = message.get("flags") or 0
@@ -87,6 +92,7 @@ class Netlink:
                         message["index"],
                         InetAddress(packed, message["prefixlen"]),
                         kinds[message["index"]],
+                        mtus[message["index"]],
                     )
                 )
         return sorted(found, key=lambda a: (a.interface, len(a.address.ip), a.address.ip))
@@ -104,8 +110,8 @@ class Netlink:
                 found.add(InetAddress(ipaddress.ip_address(text).packed, message["prefixlen"]))
         return found
 
-    async def add_address(self, index: int, label: str, address: InetAddress) -> None:
-        """Permanent, universe scope; IPv4 with broadcast = all host bits one (vl2 §7.3). Already there is fine."""
+    async def add_address(self, index: int, label: str, address: InetAddress) -> bool:
+        """Permanent, universe scope; IPv4 with broadcast = all host bits one (vl2 §7.3). False: it is there already."""
         text = str(ipaddress.ip_address(address.ip))
         fields: dict[str, Any] = {"index": index, "address": text, "prefixlen": address.port}
         if len(address.ip) == 4:
@@ -113,8 +119,11 @@ class Netlink:
             fields |= {"broadcast": str(network.broadcast_address), "label": label}
         else:
             fields |= {"IFA_FLAGS": _IFA_F_NODAD}  # the address is ours by construction: usable at once
+        made = False
         with _tolerate(17):  # EEXIST
             await self._ip.addr("add", **fields)
+            made = True
+        return made
 
     async def remove_address(self, index: int, address: InetAddress) -> None:
         with _tolerate(99, 19, 3):  # EADDRNOTAVAIL, ENODEV, ESRCH: gone already
@@ -122,16 +131,17 @@ class Netlink:
                 "del", index=index, address=str(ipaddress.ip_address(address.ip)), prefixlen=address.port
             )
 
-    async def add_route(self, index: int, route: ManagedRoute) -> None:
-        """Main table, protocol static. With a gateway: metric 5000. A default route goes in as two halves."""
-        for target in _halves(route.target):
-            with _tolerate(17):
-                await self._ip.route("add", **_route_fields(index, target, route))
+    async def add_route(self, index: int, route: ManagedRoute) -> bool:
+        """Main table, protocol static. With a gateway: metric 5000. False: such a route is there already."""
+        made = False
+        with _tolerate(17):
+            await self._ip.route("add", **_route_fields(index, route))
+            made = True
+        return made
 
     async def remove_route(self, index: int, route: ManagedRoute) -> None:
-        for target in _halves(route.target):
-            with _tolerate(3, 19):
-                await self._ip.route("del", **_route_fields(index, target, route))
+        with _tolerate(3, 19):  # gone already
+            await self._ip.route("del", **_route_fields(index, route))
 
     async def changes(self) -> AsyncIterator[None]:
         """Yields after links or addresses changed, bursts folded into one."""
@@ -156,15 +166,17 @@ class Netlink:
             task.cancel()
 
 
-def _halves(target: InetAddress) -> Iterable[InetAddress]:
+def halves(route: ManagedRoute) -> tuple[ManagedRoute, ...]:
     """A default route is split in two so that it never replaces the system's own (vl2 §7.4)."""
-    if target.port != 0:
-        return (target,)
-    zero = bytes(len(target.ip))
-    return (InetAddress(zero, 1), InetAddress(b"\x80" + zero[1:], 1))
+    if route.target.port != 0:
+        return (route,)
+    zero = bytes(len(route.target.ip))
+    targets = (InetAddress(zero, 1), InetAddress(b"\x80" + zero[1:], 1))
+    return tuple(replace(route, target=target) for target in targets)
 
 
-def _route_fields(index: int, target: InetAddress, route: ManagedRoute) -> dict[str, Any]:
+def _route_fields(index: int, route: ManagedRoute) -> dict[str, Any]:
+    target = route.target
     network = ipaddress.ip_network((target.ip, target.port), strict=False)
     fields: dict[str, Any] = {
         "family": _AF_INET if len(target.ip) == 4 else _AF_INET6,

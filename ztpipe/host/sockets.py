@@ -17,7 +17,8 @@ from ztpipe.wire.inetaddress import InetAddress
 
 _BUFFER = 16 * 1024 * 1024
 _SO_RCVBUFFORCE, _SO_SNDBUFFORCE = 33, 32
-_IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PMTUDISC_DONT = 10, 23, 0
+_PMTUDISC_DONT, _PMTUDISC_PROBE = 0, 3
+_MTU_DISCOVER = {socket.AF_INET: (socket.IPPROTO_IP, 10), socket.AF_INET6: (socket.IPPROTO_IPV6, 23)}
 _UDP_SEGMENT, _UDP_GRO = 103, 104
 _SOL_UDP = 17
 
@@ -29,6 +30,7 @@ class UdpBinding:
     id: int
     local: InetAddress
     interface: str
+    mtu: int = 0  # of the device; 0: not known
     sockets: list[socket.socket] = field(default_factory=list)
 
     @property
@@ -38,10 +40,12 @@ class UdpBinding:
     def filenos(self) -> list[int]:
         return [s.fileno() for s in self.sockets]
 
-    def send(self, remote: InetAddress, data: bytes, ttl: int = 0) -> int:
-        """Send one datagram from control itself (control traffic). Returns 0 or an errno."""
+    def send(self, remote: InetAddress, data: bytes, ttl: int = 0, *, whole: bool = False) -> int:
+        """Send one datagram from control itself (control traffic), `whole`: in one IP packet. Returns 0 or an errno."""
         sock = self.sockets[0]
         try:
+            if whole:
+                return _send_whole(sock, remote, data)
             if ttl and self.family == 4:
                 return _send_with_ttl(sock, remote, data, ttl)
             sock.sendto(data, (socket.inet_ntop(sock.family, remote.ip), remote.port))
@@ -77,11 +81,7 @@ def _open(local: InetAddress, interface: str, *, shared: bool, gro: bool) -> soc
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         _set_buffers(sock)
         # An underlay with a small MTU fragments our datagrams rather than losing them.
-        level, option = (
-            (socket.IPPROTO_IP, _IP_MTU_DISCOVER)
-            if family == socket.AF_INET
-            else (socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER)
-        )
+        level, option = _MTU_DISCOVER[family]
         sock.setsockopt(level, option, _PMTUDISC_DONT)
         if interface:
             # keeps managed default routes from capturing our own transport; needs CAP_NET_RAW, works without
@@ -103,6 +103,18 @@ def _set_buffers(sock: socket.socket) -> None:
             sock.setsockopt(socket.SOL_SOCKET, forced, _BUFFER)
         except OSError:
             sock.setsockopt(socket.SOL_SOCKET, plain, _BUFFER)
+
+
+def _send_whole(sock: socket.socket, remote: InetAddress, data: bytes) -> int:
+    """With "don't fragment", past any cached path MTU. The workers share the socket: a datagram that one of them sends
+    in this very moment goes out whole too, which costs nothing unless it is too long, and then one datagram."""
+    level, option = _MTU_DISCOVER[sock.family]
+    sock.setsockopt(level, option, _PMTUDISC_PROBE)
+    try:
+        sock.sendto(data, (socket.inet_ntop(sock.family, remote.ip), remote.port))
+    finally:
+        sock.setsockopt(level, option, _PMTUDISC_DONT)
+    return 0
 
 
 def _send_with_ttl(sock: socket.socket, remote: InetAddress, data: bytes, ttl: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from ztpipe.node.pathmtu import answer_to
 from ztpipe.node.seam import Outcome
 from ztpipe.wire.protocol import Verb
 
@@ -35,17 +36,17 @@ class Contact:
         elif binding is not None:
             core.send_on(now, peer, core.paths.get(binding, remote), Verb.ECHO, b"")
         else:
-            packet = core.seal(peer, Verb.ECHO, b"", mtu=core.mtu_to(remote))
+            packet = core.seal(peer, Verb.ECHO, b"", mtu=core.physical.mtu_to(remote))
             core.replies.expect(now, int.from_bytes(packet[:8], "big"))
             core.put_everywhere(now, remote, packet)
 
     def echo_received(self, ctx: PacketContext) -> Outcome:
-        """Answer with the same bytes, at most once per 166 ms and path (gate 3)."""
+        """Answer with the same bytes (a probe of ours: `pathmtu`), at most once per 166 ms and path (gate 3)."""
         path = self.core.paths.get(ctx.binding, ctx.remote)
         if not path.echo_gate.allow(ctx.now):
             self.core.drop("echo_rate")
             return Outcome.DROP
-        self.core.reply_ok(ctx, ctx.payload)
+        self.core.reply_ok(ctx, answer_to(ctx.payload))
         return Outcome.HANDLED
 
     def confirm(self, now: int, peer: Peer, binding: int, remote: InetAddress) -> None:

@@ -41,6 +41,8 @@ class FastPath:
         if route is None:
             return None
         path, direct = route
+        if direct:
+            self.core.pathmtu.consider(now, peer, path)
         return InstallPeer(
             address=peer.address,
             salsa_key=peer.keys.salsa32,
@@ -49,7 +51,7 @@ class FastPath:
             suite=int(self.core.suite_for(peer)),
             binding=path.binding,
             remote=path.remote,
-            mtu=self.core.mtu_to(path.remote),
+            mtu=self.core.physical.mtu_of(path, relayed=not direct),
             direct=direct,
         )
 

@@ -141,8 +141,9 @@ class Inbound:
             if peer is None:
                 self._wait_for_identity(now, header.source, Sealed(binding, remote, packet))
                 return
+        trusted = core.physical.trusted_id(remote) if header.suite == Suite.TRUSTED else 0
         try:
-            opened = open_packet(peer.keys, packet)
+            opened = open_packet(peer.keys, packet, trusted_path_id=trusted)
         except WireError:
             peer.traffic.refused += 1
             raise
@@ -279,6 +280,9 @@ class Inbound:
             return core.hellos.ok_received(ctx, ok)
         if ok.in_re_verb == Verb.WHOIS:
             return core.whois_desk.ok_received(ctx, ok)
+        if ok.in_re_verb == Verb.ECHO:
+            core.pathmtu.answered(ctx, ok)
+            return Outcome.HANDLED
         handler = core.vl2.ok_handlers.get(ok.in_re_verb)
         return handler(ctx, ok) if handler is not None else Outcome.HANDLED
 

@@ -92,7 +92,9 @@ class Node:
         vl1.whois_desk.tick(now)
         vl1.switch.tick(now)
         vl1.inbound.tick(now)
+        vl1.pathmtu.tick(now)
         vl1.fastpath.relay_changed(now)
+        vl1.relay.tick()
 
     def _housekeeping(self, now: int) -> None:
         vl1 = self._vl1

@@ -28,6 +28,7 @@ class Path:
 
     owner: the peer that learned it last: whom a probe is addressed to. refs: how many peers have it.
     waiting_since: our first datagram that nothing has come back for yet (meaningful if later than `last_in`).
+    mtu: UDP payload that is known to pass in one piece, 0 if none is.
     doubted: several probes in a row went unanswered; used only if there is nothing better (our addition).
     """
 
@@ -40,6 +41,7 @@ class Path:
         "last_probe",
         "last_trusted",
         "latency",
+        "mtu",
         "owner",
         "probes",
         "refs",
@@ -56,6 +58,7 @@ class Path:
         self.last_out = NEVER
         self.last_trusted = NEVER
         self.latency = UNKNOWN_LATENCY
+        self.mtu = 0
         self.echo_gate = IntervalGate(ECHO_GATE_MS)
         self.refs = 0
         self.owner = 0

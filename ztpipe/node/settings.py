@@ -11,20 +11,28 @@ if TYPE_CHECKING:
 
 
 class Binding(NamedTuple):
-    """One bound UDP socket. `id` names it in actions and shared tables; `local` is what it is bound to."""
+    """One bound UDP socket. `id` names it in actions and shared tables; `local` is what it is bound to.
+
+    `mtu`: of the IP link, 0 if not known.
+    """
 
     id: int
     local: InetAddress
     interface: str = ""
+    mtu: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class PhysicalNetwork:
-    """One entry of ``physical`` in local.conf (vl1-behaviour §6.7). `network.port`: prefix length; `mtu` 0: default."""
+    """One entry of ``physical`` in local.conf (vl1-behaviour §6.7). `network.port`: prefix length; `mtu` 0: default.
+
+    `trusted_path_id` not 0: no cryptography to and from there (vl1-wire §5.8).
+    """
 
     network: InetAddress
     blacklist: bool = False
     mtu: int = 0
+    trusted_path_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +51,7 @@ class NodeSettings:
     max_suite: the strongest suite we send; 1 keeps us on Salsa20/12 even towards peers that announce 12.
     identity_gate_ms: one unknown identity per source prefix in this time (vl1-behaviour §2.6 gate 1).
     platform: the ``o`` key of configuration requests.
+    path_mtu_discovery: probe the paths of active peers for the size of datagram that they carry.
     controller: a network controller runs beside this node; without one, config requests are answered "unsupported".
     """
 
@@ -54,5 +63,6 @@ class NodeSettings:
     identity_gate_ms: int = 2_000
     platform: str = "linux/x86_64"
     controller: bool = True
+    path_mtu_discovery: bool = False
     physical: tuple[PhysicalNetwork, ...] = ()
     virtual: Mapping[int, VirtualPeer] = field(default_factory=dict)

@@ -61,7 +61,14 @@ class Switch:
         if route is None:
             return False
         self.core.send_on(
-            now, peer, route[0], item.verb, item.payload, compress=item.compress, register=item.register
+            now,
+            peer,
+            route[0],
+            item.verb,
+            item.payload,
+            compress=item.compress,
+            register=item.register,
+            in_clear=True,
         )
         return True
 

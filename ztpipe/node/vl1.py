@@ -16,8 +16,10 @@ from ztpipe.node.fastpath import FastPath
 from ztpipe.node.hello import Hellos
 from ztpipe.node.inbound import Inbound
 from ztpipe.node.path import Path, PathTable
+from ztpipe.node.pathmtu import PathMtu
 from ztpipe.node.peer import ALIVE_MS, UNHEARD_MS, Peer
 from ztpipe.node.peercache import PeerCache, record_of
+from ztpipe.node.physical import Physical
 from ztpipe.node.pingcheck import PingCheck
 from ztpipe.node.recovery import Recovery
 from ztpipe.node.relay import Relay
@@ -32,7 +34,7 @@ from ztpipe.node.whois import WhoisDesk
 from ztpipe.wire.armor import SessionKeys, seal
 from ztpipe.wire.inetaddress import InetAddress, IpScope
 from ztpipe.wire.packet import split
-from ztpipe.wire.protocol import MAX_MTU, MIN_MTU, ErrorCode, Suite, Verb
+from ztpipe.wire.protocol import ErrorCode, Suite, Verb
 from ztpipe.wire.verbs import Error, Ok
 
 if TYPE_CHECKING:
@@ -92,6 +94,8 @@ class Vl1Engine:
         self.inbound = Inbound(self)
         self.pings = PingCheck(self)
         self.recovery = Recovery(self)
+        self.physical = Physical(self)
+        self.pathmtu = PathMtu(self)
         self.activity = Activity(self)
 
     # -- what VL2 asks (seam.Vl1) ---------------------------------------------------------------------------------
@@ -269,11 +273,16 @@ class Vl1Engine:
         *,
         compress: bool = False,
         register: bool = False,
+        in_clear: bool = False,
     ) -> None:
-        """Seal and send one packet to `peer` over `path`, whatever path selection thinks."""
-        mtu = self.mtu_to(path.remote)
+        """Seal and send one packet to `peer` over `path`, whatever path selection thinks.
+
+        `in_clear`: not sealed if `path` is one of the peer's own and a trusted one (vl1-wire §5.8).
+        """
+        mtu = self.physical.mtu_of(path, relayed=path.owner != peer.address)
+        trusted = self.physical.trusted_id(path.remote) if in_clear and path.owner == peer.address else 0
         try:
-            packet = self.seal(peer, verb, payload, compress=compress, mtu=mtu)
+            packet = self.seal(peer, verb, payload, compress=compress, mtu=mtu, trusted=trusted)
             datagrams = split(packet, mtu)
         except ValueError:
             self.drop("send_oversize")
@@ -284,9 +293,9 @@ class Vl1Engine:
             self.put(now, path, datagram)
 
     def seal(
-        self, peer: Peer, verb: Verb, payload: bytes, *, compress: bool = False, mtu: int, suite: Suite | None = None
+        self, peer: Peer, verb: Verb, payload: bytes, *, compress: bool = False, mtu: int, trusted: int = 0
     ) -> bytes:
-        """A sealed packet from us to `peer`; suite None: what is due (vl1-wire §5.1)."""
+        """A sealed packet from us to `peer` (vl1-wire §5.1); in the clear with `trusted`, the ID of a trusted path."""
         packet = seal(
             peer.keys,
             destination=peer.address,
@@ -294,9 +303,10 @@ class Vl1Engine:
             verb=verb,
             payload=payload,
             packet_id=int.from_bytes(self._random(8), "big"),
-            suite=self.suite_for(peer) if suite is None else suite,
+            suite=Suite.TRUSTED if trusted else self.suite_for(peer),
             compress=compress,
             mtu=mtu,
+            trusted_path_id=trusted,
         )
         self.count_sent(peer, verb, payload)
         return packet
@@ -308,13 +318,6 @@ class Vl1Engine:
     def suite_for(self, peer: Peer) -> Suite:
         strong = peer.protocol_version >= 12 and self._settings.max_suite >= Suite.GMAC_SIV
         return Suite.GMAC_SIV if strong else Suite.SALSA2012
-
-    def mtu_to(self, remote: InetAddress) -> int:
-        """Largest UDP payload towards `remote` (vl1-behaviour §4.1 step 6)."""
-        for entry in self._settings.physical:
-            if remote.in_prefix(entry.network):
-                return min(max(entry.mtu, MIN_MTU), MAX_MTU) if entry.mtu else self._settings.mtu
-        return self._settings.mtu
 
     # -- addresses ------------------------------------------------------------------------------------------------
 
@@ -337,6 +340,7 @@ class Vl1Engine:
     def set_bindings(self, now: int, bindings: Sequence[Binding]) -> bool:
         """The sockets have changed: paths of sockets that are gone are gone with them. True if there are new ones."""
         before, after = {binding.id for binding in self.bindings}, {binding.id for binding in bindings}
+        mtus = {binding.id: binding.mtu for binding in self.bindings}
         self.bindings = tuple(bindings)
         for peer in self._peers.values():
             keep = [entry for entry in peer.paths if entry.path.binding in after]
@@ -346,4 +350,7 @@ class Vl1Engine:
                 self.fastpath.refresh(now, peer)
         if after != before:
             self.recovery.hurry(now)
+        resized = {binding.id for binding in bindings if mtus.get(binding.id, binding.mtu) != binding.mtu}
+        if resized:
+            self.pathmtu.links_resized(now, resized)
         return bool(after - before)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import structlog
@@ -52,8 +52,18 @@ class Bindings:
         for local, interface in sorted(wanted - before, key=lambda k: (k[1], len(k[0].ip), k[0])):
             if len(self.by_id) < MAX_BINDINGS:
                 self._open(local, interface)
-        if before != {(b.local, b.interface) for b in self.by_id.values()}:
-            self._changed([Binding(n, b.local, b.interface) for n, b in sorted(self.by_id.items())])
+        resized = self._take_mtus({(a.address.ip, a.interface): a.mtu for a in addresses})
+        if resized or before != {(b.local, b.interface) for b in self.by_id.values()}:
+            self._changed([Binding(n, b.local, b.interface, b.mtu) for n, b in sorted(self.by_id.items())])
+
+    def _take_mtus(self, mtus: Mapping[tuple[bytes, str], int]) -> bool:
+        """Note the MTU of each device; True if one has changed."""
+        changed = False
+        for binding in self.by_id.values():
+            mtu = mtus.get((binding.local.ip, binding.interface), 0)
+            changed |= mtu != binding.mtu
+            binding.mtu = mtu
+        return changed
 
     def _open(self, local: InetAddress, interface: str) -> None:
         number = self._free_id()
@@ -89,5 +99,5 @@ class Bindings:
         else:
             family = 4 if len(action.remote.ip) == 4 else 6
             chosen = [b for b in self.by_id.values() if b.family == family]
-        failed = sum(1 for b in chosen if b.send(action.remote, action.data, action.ttl) != 0)
+        failed = sum(1 for b in chosen if b.send(action.remote, action.data, action.ttl, whole=action.whole) != 0)
         return len(chosen) - failed, failed + (0 if chosen else 1)

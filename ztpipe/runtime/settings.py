@@ -19,9 +19,10 @@ def node_settings(config: Config) -> NodeSettings:
         protocol_version=config.protocol_version,
         max_suite=3 if config.protocol_version >= 12 else 1,
         low_bandwidth=local.settings.low_bandwidth_mode,
+        path_mtu_discovery=not local.settings.low_bandwidth_mode,
         platform=f"linux/{platform.machine()}",
         physical=tuple(
-            PhysicalNetwork(net, entry.blacklist, entry.mtu)
+            PhysicalNetwork(net, entry.blacklist, entry.mtu, entry.trusted_path_id)
             for entry in local.physical
             if (net := prefix(entry.network)) is not None
         ),

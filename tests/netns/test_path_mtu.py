@@ -1,0 +1,74 @@
+"""Underlays of unusual MTU between two real nodes: nothing is configured, and no IP fragment is needed."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.pairs import Make, joined, reference, ztpipe
+from ztpipe.lab import Lab, LabNode, Namespace
+from ztpipe.lab.traffic import iperf, ping
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(180)]
+
+#: Off, so that what is counted and dropped are datagrams as a wire would carry them.
+NO_BATCHES = ("tx-udp-segmentation", "gro")
+
+
+def _shape(host: Namespace, link: int, router: int) -> None:
+    """The device has MTU `link`; longer IP packets than `router`, and all fragments, get lost on the way."""
+    host.run("ip", "link", "set", "eth0", "mtu", str(link))
+    rules = (
+        "add table ip lab",
+        "add chain ip lab in { type filter hook prerouting priority -400 ; }",
+        "add rule ip lab in iifname eth0 ip frag-off & 0x3fff != 0 counter drop",
+        f"add rule ip lab in iifname eth0 ip length > {router} drop",
+    )
+    host.run("nft", "; ".join(rules))
+
+
+def _mtus(node: LabNode) -> list[int]:
+    """UDP payloads that the node found on its paths, in order."""
+    return [int(line.split("mtu=")[1].split()[0]) for line in node.log_tail(200).splitlines() if "path_mtu" in line]
+
+
+@pytest.mark.parametrize(
+    ("link", "router", "found"),
+    [(1_280, 1_280, 1_252), (1_500, 1_400, 1_372), (9_000, 9_000, 8_972), (9_001, 4_000, 3_972)],
+)
+def test_mtu_is_found_and_full_frames_pass(link: int, router: int, found: int) -> None:
+    with Lab("zpm") as lab:
+        pair = joined(lab, "m", "10.66.11", "10.67.11", ztpipe(), ztpipe(), mtu=9_001, without=NO_BATCHES)
+        for host in (pair.a, pair.b):
+            _shape(host, link, router)
+        source = pair.a.popen("ping", "-n", "-i", "0.2", pair.target, stdout=-3)
+        for node in pair.nodes:
+            node.wait_for(f"a path MTU of {found}", lambda n=node: _mtus(n)[-1:] == [found], 60)
+        source.kill()
+        source.wait()
+        full = pair.a.run("ping", "-n", "-c", "5", "-i", "0.1", "-s", "2772", pair.target, check=False).stdout
+        assert "5 received" in full, full
+        assert iperf(pair.a, pair.b, pair.target, seconds=1).bytes > 1_000_000
+
+
+@pytest.mark.interop
+@pytest.mark.skipif("ZT_REFERENCE" not in os.environ, reason="NOT TESTED AGAINST zerotier-one: set ZT_REFERENCE")
+@pytest.mark.parametrize("make", [ztpipe, reference], ids=["ours-is-root", "it-is-root"])
+def test_an_unmodified_node_gets_at_most_1500_bytes(make: Make) -> None:
+    """On a jumbo link, counted where it receives."""
+    with Lab("zpm") as lab:
+        ours_first = make is ztpipe
+        makes = (ztpipe(), reference()) if ours_first else (reference(), ztpipe())
+        pair = joined(lab, "m", "10.66.12", "10.67.12", *makes, mtu=9_001, without=NO_BATCHES)
+        theirs = pair.b if ours_first else pair.a
+        rules = (
+            "add table ip lab",
+            "add chain ip lab in { type filter hook prerouting priority -400 ; }",
+            "add rule ip lab in iifname eth0 ip protocol udp udp length > 1508 counter",
+        )
+        theirs.run("nft", "; ".join(rules))
+        source, target = (pair.a, pair.target) if ours_first else (pair.b, f"{pair.overlay}.1")
+        assert ping(source, target, count=30, interval=0.2).lost == 0
+        assert iperf(source, theirs, target, seconds=1).bytes > 1_000_000
+        assert "packets 0 bytes 0" in theirs.run("nft", "list table ip lab").stdout

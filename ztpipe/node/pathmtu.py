@@ -1,0 +1,187 @@
+"""Path MTU discovery by ECHO (beyond the reference): no underlay from 1280 to 9001 bytes needs tuning.
+
+A probe is an ECHO in one datagram of the size in question that no router may cut. Its answer proves the size. Paths
+start with the default of 1432 bytes of UDP payload; where that does not pass, smaller ones are tried; larger ones only
+towards nodes that say in their answer that they take them. An unmodified node says nothing, returns the probe as it
+came, and never gets more than 1432 bytes by these means: its receive buffer ends at 1500 (vl1-behaviour §6.4).
+
+    probe and answer:  "ztpipe-mtu" | u16 largest datagram that the sender takes (0 in the probe) | padding in the probe
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from ztpipe.node.actions import SendDatagram
+from ztpipe.node.physical import LEAST_PAYLOAD, payload_of
+from ztpipe.wire.protocol import DEFAULT_MTU, MAX_PACKET, Verb
+
+if TYPE_CHECKING:
+    from ztpipe.node.path import Path, PathKey
+    from ztpipe.node.peer import Peer
+    from ztpipe.node.seam import PacketContext
+    from ztpipe.node.vl1 import Vl1Engine
+    from ztpipe.wire.verbs import Ok
+
+MAGIC: Final = b"ztpipe-mtu"
+SMALLER: Final = (1_460, 1_440, 1_420, 1_400, 1_380, 1_350, 1_320, 1_300, 1_280)
+"""IP MTUs of usual tunnels, tried when the default does not pass."""
+LARGER: Final = (9_001, 9_000, 8_900, 8_500, 8_000, 6_000, 4_352, 4_000, 3_000)
+"""IP MTUs that save datagrams: a frame of the default virtual MTU fits one of 3 000 bytes."""
+RETRY_MS: Final = 700
+TRIES: Final = 3
+VERIFY_MS: Final = 60_000
+PAUSE_MS: Final = 10_000
+QUIET_MS: Final = 3_000
+MAX_PATHS: Final = 4_096
+_OVERHEAD: Final = 28
+
+
+@dataclass(slots=True)
+class Search:
+    """Discovery on one path: `candidates` are sizes still to be tried, the first one now."""
+
+    path: Path
+    candidates: list[int]
+    due: int
+    tries: int = 0
+    packet_ids: set[int] = field(default_factory=set)
+    far_limit: int = 0
+    verifying: bool = False
+
+
+class PathMtu:
+    """Probes the paths that carry traffic of active peers, a few bytes a minute each."""
+
+    __slots__ = ("_searches", "core")
+
+    def __init__(self, core: Vl1Engine) -> None:
+        self.core = core
+        self._searches: dict[PathKey, Search] = {}
+
+    def consider(self, now: int, peer: Peer, path: Path) -> None:
+        """`path` is the direct path that frames to `peer` take."""
+        if not self.core.settings.path_mtu_discovery or path.key in self._searches or not peer.active(now):
+            return
+        configured = self.core.physical.configured_mtu(path.remote)
+        if peer.speaks_echo() and not configured and len(self._searches) < MAX_PATHS:
+            self._searches[path.key] = Search(path, self._from_default(path), now)
+
+    def _from_default(self, path: Path) -> list[int]:
+        """The default first, then what is smaller."""
+        limit = min(self.core.settings.mtu, self.core.physical.link_limit(path))
+        smaller = [payload_of(mtu, path.remote) for mtu in SMALLER]
+        return [limit, *(size for size in smaller if LEAST_PAYLOAD <= size < limit)]
+
+    def links_resized(self, now: int, bindings: Collection[int]) -> None:
+        """The devices of these sockets have another MTU: what was found counts no longer."""
+        for key in [key for key in self._searches if key[0] in bindings]:
+            del self._searches[key]
+        for path in [path for path in self.core.paths if path.binding in bindings]:
+            path.mtu = 0
+        self.core.fastpath.refresh_all(now)
+
+    # -- probing --------------------------------------------------------------------------------------------------
+
+    def tick(self, now: int) -> None:
+        """Every 500 ms."""
+        for key, search in list(self._searches.items()):
+            if now < search.due:
+                continue
+            peer = self.core.known(search.path.owner)
+            if peer is None or search.path.refs == 0 or not peer.active(now):
+                del self._searches[key]
+            else:
+                self._step(now, peer, search)
+
+    def _step(self, now: int, peer: Peer, search: Search) -> None:
+        if search.tries >= TRIES:
+            self._unanswered(now, peer, search)
+        if search.candidates and now >= search.due:
+            search.tries += 1
+            search.due = now + RETRY_MS
+            self._probe(now, peer, search, search.candidates[0])
+
+    def _unanswered(self, now: int, peer: Peer, search: Search) -> None:
+        """The size does not pass, unless the path as a whole is silent: then first hear whether it lives."""
+        path = search.path
+        if not path.doubted and now - path.last_in > QUIET_MS:
+            search.due = now + RETRY_MS
+            self.core.contact.attempt(now, peer, path.binding, path.remote)
+            return
+        search.tries = 0
+        search.packet_ids.clear()
+        if path.doubted:
+            search.due = now + PAUSE_MS
+        elif search.verifying:
+            search.verifying = False
+            self._settle(now, peer, path, 0)
+            search.candidates = self._from_default(path)
+        else:
+            search.candidates.pop(0)
+            if not search.candidates:  # nothing passes, or nothing larger does: stay with what is known
+                self._rest(now, search)
+
+    def _probe(self, now: int, peer: Peer, search: Search, size: int) -> None:
+        core, path = self.core, search.path
+        payload = (MAGIC + bytes(2)).ljust(size - _OVERHEAD, b"\0")
+        packet = core.seal(peer, Verb.ECHO, payload, mtu=size)
+        packet_id = int.from_bytes(packet[:8], "big")
+        core.replies.expect(now, packet_id)
+        search.packet_ids.add(packet_id)
+        core.emit(SendDatagram(path.binding, path.remote, packet, whole=True))
+
+    # -- answers --------------------------------------------------------------------------------------------------
+
+    def answered(self, ctx: PacketContext, ok: Ok) -> None:
+        """An expected OK(ECHO): if it is to the probe under way on the path that it came over, the size passes."""
+        search = self._searches.get((ctx.binding, ctx.remote))
+        peer = self.core.known(ctx.peer.address)
+        if search is None or peer is None or ctx.hops or ok.in_re_id not in search.packet_ids or not search.candidates:
+            return
+        search.packet_ids.clear()
+        search.tries = 0
+        size = search.candidates[0]
+        search.far_limit = _limit_in(ok.body)
+        self._settle(ctx.now, peer, search.path, size)
+        larger = [] if search.verifying or size > DEFAULT_MTU else self._larger(search, size)
+        if larger:
+            search.candidates, search.due = larger, ctx.now
+        else:
+            self._rest(ctx.now, search)
+
+    def _larger(self, search: Search, size: int) -> list[int]:
+        """What is worth trying beyond the default, largest first."""
+        if size < self.core.settings.mtu:
+            return []
+        limit = min(search.far_limit, self.core.physical.link_limit(search.path))
+        return [payload for mtu in LARGER if size < (payload := payload_of(mtu, search.path.remote)) <= limit]
+
+    def _rest(self, now: int, search: Search) -> None:
+        """Done; look again in a minute whether what was found still passes."""
+        search.verifying = search.path.mtu != 0
+        search.candidates = [search.path.mtu] if search.verifying else self._from_default(search.path)
+        search.due = now + VERIFY_MS
+
+    def _settle(self, now: int, peer: Peer, path: Path, size: int) -> None:
+        if size != path.mtu:
+            path.mtu = size
+            self.core.event("path_mtu", peer=peer.address, binding=path.binding, remote=path.remote, mtu=size)
+            for other in self.core.all_peers():
+                if other.installed is not None and (other.installed.binding, other.installed.remote) == path.key:
+                    self.core.fastpath.refresh(now, other)
+
+    def __len__(self) -> int:
+        return len(self._searches)
+
+
+def answer_to(payload: bytes) -> bytes:
+    """What to answer an ECHO: the same bytes, but to a probe a short note of how large a datagram we take."""
+    return MAGIC + MAX_PACKET.to_bytes(2, "big") if payload.startswith(MAGIC + bytes(2)) else payload
+
+
+def _limit_in(body: bytes) -> int:
+    """The sender's limit in an answer; 0 from unmodified nodes, which return the probe."""
+    return int.from_bytes(body[len(MAGIC) : len(MAGIC) + 2], "big") if body.startswith(MAGIC) else 0
