@@ -31,7 +31,7 @@ include=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
 $cc $flags -shared -I"$include" -Iztpipe/kernel _kernel.c ztpipe/kernel/*.c -lsodium -lcrypto -o ztpipe/kernel/_kernel.abi3.so
 
 [ $# -gt 0 ] || set -- tests/kernel/test_segment.py tests/kernel/test_coalesce.py tests/kernel/test_seal.py \
-    tests/kernel/test_open.py tests/kernel/test_open_captures.py tests/kernel/test_tap.py tests/kernel/test_udp.py
+    tests/kernel/test_open.py tests/kernel/test_open_captures.py tests/kernel/test_tap.py tests/kernel/test_udp.py tests/kernel/test_relay.py
 LD_PRELOAD="$($cc -print-file-name=libasan.so) $($cc -print-file-name=libubsan.so)" PYTHONMALLOC=malloc \
     PYTHONPATH="$tree" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
     "$python" -m pytest -q -p no:cacheprovider -p no:faulthandler "$@"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.node.sim import Sim
+from ztpipe.node.actions import AllowRelay
 from ztpipe.node.settings import NodeSettings
 from ztpipe.wire.protocol import Verb
 
@@ -46,6 +47,11 @@ def test_first_message_is_relayed_and_then_the_path_is_direct(trio):
     sim.run(sim.latency)
     assert messages(b) == [b"hello", b"again"]
     assert len(sim.between(a, b, since)) == 1
+
+
+def test_the_data_plane_forwards_for_a_root_only(trio):
+    _, root, a, b = trio
+    assert [host.actions[AllowRelay] for host in (root, a, b)] == [[AllowRelay(True)], [], []]
 
 
 def test_without_a_direct_way_traffic_stays_relayed(trio):

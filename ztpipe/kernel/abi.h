@@ -104,6 +104,7 @@ struct zt_tables {
     uint32_t members_at;
     uint32_t policies_at;
     uint32_t policies_size; /* bytes */
+    _Atomic uint32_t relay; /* not 0: peer workers forward what is for others (relay.h) */
     _Atomic uint32_t epoch; /* bumped after any change: cheap "did anything change" for workers' private caches */
 };
 #define ZT_TABLES_MAGIC 0x5a545442u

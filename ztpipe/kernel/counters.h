@@ -23,6 +23,8 @@
     X(udp_send_datagrams, "datagrams sent")                                                                         \
     X(udp_send_bytes, "UDP payload bytes sent")                                                                     \
     X(udp_punted, "datagrams punted to the slow path by the peer stage")                                            \
+    X(relay_datagrams, "datagrams for others, forwarded without the slow path")                                     \
+    X(relay_bytes, "UDP payload bytes of those")                                                                    \
     X(udp_gso_refused, "batches that the kernel would not segment, sent one by one")                                \
     /* loop */                                                                                                      \
     X(turns, "turns of the worker's loop")                                                                          \
@@ -48,6 +50,9 @@
     X(drop_bad_mac, "authentication failed")                                                                        \
     X(drop_bad_frame, "FRAME or EXT_FRAME too short or malformed")                                                  \
     X(drop_bad_frame_mac, "EXT_FRAME with a source or destination MAC that is not allowed")                         \
+    X(drop_own_source, "packet to be relayed that claims to be from us")                                            \
+    X(drop_source_is_destination, "packet to be relayed to its own sender")                                         \
+    X(drop_relay_too_many_hops, "packet or fragment that was relayed three times already")                          \
     X(drop_send_error, "the kernel refused a datagram")                                                             \
     X(drop_send_oversize, "datagram longer than the way to its remote takes")                                       \
     X(drop_no_binding, "local socket gone")

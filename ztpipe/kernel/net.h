@@ -81,6 +81,7 @@ static inline void zt_put64(uint8_t *p, uint64_t v) {
 #define ZT_FRAGMENT_HEADER 16u
 #define ZT_FRAGMENTS_MAX 7u
 #define ZT_FRAGMENT_INDICATOR 0xffu
+#define ZT_FRAGMENT_HOPS 15u
 #define ZT_P_ID 0u
 #define ZT_P_DESTINATION 8u
 #define ZT_P_SOURCE 13u

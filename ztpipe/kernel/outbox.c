@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define SEND_TRIES 4    /* on a full socket buffer, waiting up to 1 ms each */
+#define LONGEST_MESSAGE 65535u
 #define GSO_PAUSE 10000 /* ms without UDP_SEGMENT after the kernel called it invalid: it may have been that one route */
 
 const uint8_t zt_mapped_prefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
@@ -148,5 +149,16 @@ void zt_outbox_add(struct zt_outbox *b, struct zt_socket *s, const struct zt_end
         c->cmsg_type = UDP_SEGMENT;
         c->cmsg_len = CMSG_LEN(sizeof size);
         memcpy(CMSG_DATA(c), &size, sizeof size);
+    }
+}
+
+void zt_outbox_run(struct zt_outbox *b, struct zt_socket *s, const struct zt_endpoint *to, uint8_t *data, uint32_t len, uint32_t seg) {
+    bool gso = (b->c->offload & ZT_OFFLOAD_UDP_GSO) != 0 && b->now >= s->plain_until && len <= LONGEST_MESSAGE;
+    if (gso && len > seg) {
+        zt_outbox_add(b, s, to, data, len, seg);
+        return;
+    }
+    for (uint32_t at = 0; at < len; at += seg) {
+        zt_outbox_add(b, s, to, data + at, len - at < seg ? len - at : seg, 0);
     }
 }

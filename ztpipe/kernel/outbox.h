@@ -41,6 +41,24 @@ struct zt_socket {
     int64_t plain_until; /* no UDP_SEGMENT before this time */
 };
 
+#define ZT_SOCKETS 256u
+
+/* The sockets of a peer worker. */
+struct zt_sockets {
+    uint32_t count;
+    struct zt_socket at[ZT_SOCKETS];
+};
+
+/* The socket of a binding, or NULL. */
+static inline struct zt_socket *zt_sockets_find(struct zt_sockets *s, uint32_t binding) {
+    for (uint32_t i = 0; i < s->count; i++) {
+        if (s->at[i].binding == binding) {
+            return &s->at[i];
+        }
+    }
+    return NULL;
+}
+
 struct zt_outbox {
     struct zt_context *c;
     struct zt_socket *socket; /* of all messages in it */
@@ -59,6 +77,9 @@ extern const uint8_t zt_mapped_prefix[12];
 /* Add a message; seg 0: one datagram, else datagrams of seg bytes, at least two. Sends what is in the box if there is no room, or if it is for
  * another socket. */
 void zt_outbox_add(struct zt_outbox *b, struct zt_socket *s, const struct zt_endpoint *to, uint8_t *data, uint32_t len, uint32_t seg);
+
+/* Add datagrams that lie back to back, all of `seg` bytes (not 0) but the last: as one message where the socket's kernel segments. */
+void zt_outbox_run(struct zt_outbox *b, struct zt_socket *s, const struct zt_endpoint *to, uint8_t *data, uint32_t len, uint32_t seg);
 
 /* Send everything in it. */
 void zt_outbox_send(struct zt_outbox *b);

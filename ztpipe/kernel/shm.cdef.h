@@ -166,6 +166,7 @@ int zt_tables_init(void *at, size_t size, uint32_t max_networks, uint32_t max_pe
                    uint64_t self, int64_t clock_offset);
 int zt_tables_check(const void *at, size_t size);
 void zt_tables_set_clock(struct zt_tables *t, int64_t clock_offset);
+void zt_tables_set_relay(struct zt_tables *t, bool relay);
 int64_t zt_network_put(struct zt_tables *t, uint64_t nwid, uint64_t mac, uint32_t mtu, uint32_t flags);
 int64_t zt_peer_put(struct zt_tables *t, uint64_t address, uint32_t flags, uint8_t suite, uint16_t binding,
                     const struct zt_endpoint *remote, uint16_t mtu);

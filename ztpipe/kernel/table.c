@@ -89,6 +89,8 @@ void zt_tables_set_clock(struct zt_tables *t, int64_t clock_offset) {
     __atomic_store_n(&t->clock_offset, clock_offset, __ATOMIC_RELAXED);
 }
 
+void zt_tables_set_relay(struct zt_tables *t, bool relay) { atomic_store_explicit(&t->relay, relay, memory_order_relaxed); }
+
 /* ---- sequence lock, writer's side -------------------------------------------------------------------------------- */
 
 /* Replace the first `size` bytes of an entry by those of `from`; its own sequence counter is kept and goes up by two. */

@@ -280,6 +280,9 @@ static inline uint32_t zt_member_find(const struct zt_tables *t, uint32_t networ
     return ZT_NONE;
 }
 
+/* Do we forward for everybody? */
+static inline bool zt_tables_relay(const struct zt_tables *t) { return atomic_load_explicit(&t->relay, memory_order_relaxed) != 0; }
+
 /* ---- time and activity ---------------------------------------------------------------------------------------------------- */
 
 /* Node time in ms: CLOCK_MONOTONIC plus the offset that control chose. Call once per batch. */
@@ -329,6 +332,7 @@ int zt_tables_init(void *at, size_t size, uint32_t max_networks, uint32_t max_pe
 /* May this mapping of `size` bytes be used? 0; -EPROTO not a table region; -EPROTONOSUPPORT other ABI; -EINVAL sizes do not fit. */
 int zt_tables_check(const void *at, size_t size);
 void zt_tables_set_clock(struct zt_tables *t, int64_t clock_offset);
+void zt_tables_set_relay(struct zt_tables *t, bool relay);
 
 /* -ENOSPC: no free entry within the probe limit. An existing entry is changed in place. */
 int64_t zt_network_put(struct zt_tables *t, uint64_t nwid, uint64_t mac, uint32_t mtu, uint32_t flags);

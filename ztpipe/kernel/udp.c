@@ -3,17 +3,19 @@
  * Pull: one recvmsg takes what the kernel's GRO has gathered, straight into the slot of the ring that the datagram before it took; without
  * GRO, recvmmsg. Push: a record of equal datagrams leaves as one message with UDP_SEGMENT, and as many records as there are leave in one
  * sendmmsg. Where the kernel refuses UDP_SEGMENT, the socket goes on without it.
+ *
+ * What is for others goes no further than this worker while the node is a root (relay.h).
  */
-#include "outbox.h"
+#include "relay.h"
 #include "slots.h"
 #include "table.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
-#define UDP_SOCKETS 256u
 #define UDP_PAYLOAD 65535u
-#define UDP_ROOM (ZT_REC_ALIGN + ((UDP_PAYLOAD + ZT_REC_ALIGN - 1) & ~(ZT_REC_ALIGN - 1)))
+#define UDP_RUNS 64u /* what the kernel gathers at most, so a record falls apart into at most so many */
+#define UDP_ROOM (UDP_RUNS * 2 * ZT_REC_ALIGN + ((UDP_PAYLOAD + ZT_REC_ALIGN - 1) & ~(ZT_REC_ALIGN - 1)))
 #define UDP_BULK (48u * 1024u) /* a slot this full is handed over at once */
 #define UDP_BURST 32           /* receive calls on one socket before the next has its turn */
 #define PLAIN_MESSAGES 32u     /* per recvmmsg */
@@ -27,10 +29,12 @@ struct zt_udp {
     uint32_t guess;
     uint32_t pull_turn;
     uint32_t push_turn;
-    uint32_t sockets;
-    struct zt_socket socket[UDP_SOCKETS];
+    bool relaying; /* in this call of pull */
+    struct zt_sockets sockets;
     struct zt_outbox box;
+    struct zt_relay *relay;
     uint8_t plain[PLAIN_MESSAGES][PLAIN_BYTES];
+    uint8_t mixed[UDP_PAYLOAD]; /* a record of several fates */
 };
 
 struct zt_udp *zt_udp_new(struct zt_context *c, struct zt_ring_set *from_crypto, struct zt_ring_set *to_crypto) {
@@ -39,6 +43,11 @@ struct zt_udp *zt_udp_new(struct zt_context *c, struct zt_ring_set *from_crypto,
         return NULL;
     }
     u->c = u->box.c = c;
+    u->relay = zt_relay_new(c, &u->box, &u->sockets);
+    if (u->relay == NULL) {
+        free(u);
+        return NULL;
+    }
     for (; u->ins < from_crypto->count; u->ins++) {
         u->in[u->ins].ring = &from_crypto->ring[u->ins];
     }
@@ -48,7 +57,12 @@ struct zt_udp *zt_udp_new(struct zt_context *c, struct zt_ring_set *from_crypto,
     return u;
 }
 
-void zt_udp_free(struct zt_udp *u) { free(u); }
+void zt_udp_free(struct zt_udp *u) {
+    if (u != NULL) {
+        zt_relay_free(u->relay);
+        free(u);
+    }
+}
 
 /* family: 4 or 6, or AF_INET or AF_INET6. */
 int zt_udp_add(struct zt_udp *u, int fd, uint32_t binding, int family) {
@@ -56,26 +70,26 @@ int zt_udp_add(struct zt_udp *u, int fd, uint32_t binding, int family) {
     if (fd < 0 || binding > 0xffff || (!v6 && family != 4 && family != AF_INET)) {
         return -EINVAL;
     }
-    if (u->sockets == UDP_SOCKETS) {
+    if (u->sockets.count == ZT_SOCKETS) {
         return -ENOSPC;
     }
     if ((u->c->offload & ZT_OFFLOAD_UDP_GRO) != 0) {
         int one = 1;
         (void)setsockopt(fd, SOL_UDP, UDP_GRO, &one, sizeof one); /* refused: recvmsg gives single datagrams, which is as good */
     }
-    u->socket[u->sockets++] = (struct zt_socket){.fd = fd, .binding = binding, .v6 = v6};
+    u->sockets.at[u->sockets.count++] = (struct zt_socket){.fd = fd, .binding = binding, .v6 = v6};
     return 0;
 }
 
 int zt_udp_remove(struct zt_udp *u, uint32_t binding) {
     uint32_t kept = 0;
-    for (uint32_t i = 0; i < u->sockets; i++) {
-        if (u->socket[i].binding != binding) {
-            u->socket[kept++] = u->socket[i];
+    for (uint32_t i = 0; i < u->sockets.count; i++) {
+        if (u->sockets.at[i].binding != binding) {
+            u->sockets.at[kept++] = u->sockets.at[i];
         }
     }
-    bool removed = kept != u->sockets;
-    u->sockets = kept;
+    bool removed = kept != u->sockets.count;
+    u->sockets.count = kept;
     return removed ? 0 : -ENOENT;
 }
 
@@ -117,8 +131,40 @@ static void dispatch(struct zt_udp *u, const struct zt_rec *read, const uint8_t 
     }
     u->guess = ring;
     zt_writer_end(w, rec);
+}
+
+/* As much of a record as has one fate. */
+static void dispatch_part(struct zt_udp *u, const struct zt_rec *whole, const uint8_t *data, uint32_t len) {
+    struct zt_rec part = *whole;
+    part.len = len;
+    part.nseg = (uint16_t)((len + whole->seg - 1) / whole->seg);
+    dispatch(u, &part, data);
+}
+
+/* A record has been received: sort out what is for others. What is in its place already stays there if all of it is for us. */
+static void take(struct zt_udp *u, const struct zt_rec *rec, uint8_t *data) {
     zt_count(u->c, ZT_C_udp_receive_datagrams, rec->nseg);
     zt_count(u->c, ZT_C_udp_receive_bytes, rec->len);
+    bool keep = true;
+    uint32_t n = u->relaying ? zt_relay_take(u->relay, rec, data, rec->len, &keep) : rec->len;
+    if (n == rec->len) {
+        if (keep) {
+            dispatch(u, rec, data);
+        }
+        return;
+    }
+    struct zt_rec head = *rec;
+    memcpy(u->mixed, data, head.len);
+    for (uint32_t at = 0;;) {
+        if (keep) {
+            dispatch_part(u, &head, u->mixed + at, n);
+        }
+        at += n;
+        if (at == head.len) {
+            return;
+        }
+        n = zt_relay_take(u->relay, &head, u->mixed + at, head.len - at, &keep);
+    }
 }
 
 static uint32_t gro_size(struct msghdr *m) {
@@ -168,7 +214,7 @@ static int pull_gro(struct zt_udp *u, const struct zt_socket *s) {
         return 0; /* EAGAIN, or an ICMP error that the next call will not see again */
     }
     if (describe(u, s, rec, &m, (size_t)got)) {
-        dispatch(u, rec, zt_rec_data(rec));
+        take(u, rec, zt_rec_data(rec));
         if (u->out[u->guess].used >= UDP_BULK) {
             zt_writer_flush(&u->out[u->guess]);
         }
@@ -196,7 +242,7 @@ static int pull_plain(struct zt_udp *u, const struct zt_socket *s) {
     for (int i = 0; i < got; i++) {
         struct zt_rec rec = {.flags = 0};
         if (describe(u, s, &rec, &message[i].msg_hdr, message[i].msg_len)) {
-            dispatch(u, &rec, u->plain[i]);
+            take(u, &rec, u->plain[i]);
         }
     }
     return got < 0 ? 0 : got;
@@ -205,9 +251,10 @@ static int pull_plain(struct zt_udp *u, const struct zt_socket *s) {
 int zt_udp_pull(struct zt_udp *u, int budget) {
     int handled = 0, burst = 0;
     bool gro = (u->c->offload & ZT_OFFLOAD_UDP_GRO) != 0;
-    for (uint32_t idle = 0; idle < u->sockets && handled < budget;) {
-        u->pull_turn %= u->sockets;
-        const struct zt_socket *s = &u->socket[u->pull_turn];
+    u->relaying = zt_relay_begin(u->relay);
+    for (uint32_t idle = 0; idle < u->sockets.count && handled < budget;) {
+        u->pull_turn %= u->sockets.count;
+        const struct zt_socket *s = &u->sockets.at[u->pull_turn];
         int r = gro ? pull_gro(u, s) : pull_plain(u, s);
         if (r < 0) {
             break;
@@ -222,31 +269,23 @@ int zt_udp_pull(struct zt_udp *u, int budget) {
     for (uint32_t i = 0; i < u->outs; i++) {
         zt_writer_flush(&u->out[i]);
     }
+    if (u->relaying) {
+        zt_relay_flush(u->relay);
+    }
     return handled;
 }
 
 /* ---- push ------------------------------------------------------------------------------------------------------------------- */
 
 static void push_record(struct zt_udp *u, struct zt_rec *rec) {
-    struct zt_socket *s = NULL;
-    for (uint32_t i = 0; i < u->sockets && s == NULL; i++) {
-        s = u->socket[i].binding == rec->binding ? &u->socket[i] : NULL;
-    }
+    struct zt_socket *s = zt_sockets_find(&u->sockets, rec->binding);
     uint32_t seg = rec->seg == 0 || rec->seg > rec->len ? rec->len : rec->seg;
     uint32_t count = rec->len == 0 ? 0 : (rec->len + seg - 1) / seg;
     if (s == NULL) {
         zt_count(u->c, ZT_C_drop_no_binding, count);
         return;
     }
-    uint8_t *data = zt_rec_data(rec);
-    bool gso = (u->c->offload & ZT_OFFLOAD_UDP_GSO) != 0 && u->box.now >= s->plain_until && rec->len <= UDP_PAYLOAD;
-    if (gso && count > 1) {
-        zt_outbox_add(&u->box, s, &rec->remote, data, rec->len, seg);
-        return;
-    }
-    for (uint32_t at = 0; at < rec->len; at += seg) {
-        zt_outbox_add(&u->box, s, &rec->remote, data + at, rec->len - at < seg ? rec->len - at : seg, 0);
-    }
+    zt_outbox_run(&u->box, s, &rec->remote, zt_rec_data(rec), rec->len, seg);
 }
 
 int zt_udp_push(struct zt_udp *u, int budget) {

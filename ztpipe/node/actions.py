@@ -72,6 +72,13 @@ class RemovePeer:
 
 
 @dataclass(frozen=True, slots=True)
+class AllowRelay:
+    """May the data plane forward what is for others, whoever it comes from? Not before this says so."""
+
+    allowed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class InstallPath:
     """A learned direct path: frames of this peer arriving there need no punt."""
 
@@ -200,6 +207,7 @@ Action = (
     | WriteFrame
     | InstallPeer
     | RemovePeer
+    | AllowRelay
     | InstallPath
     | RemovePath
     | InstallNetwork

@@ -95,6 +95,7 @@ class Node:
         vl1.pathmtu.tick(now)
         vl1.fastpath.relay_changed(now)
         vl1.relay.tick()
+        vl1.relay.tick()
 
     def _housekeeping(self, now: int) -> None:
         vl1 = self._vl1

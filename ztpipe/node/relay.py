@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from ztpipe.node.actions import AllowRelay
 from ztpipe.node.ratelimit import KeyedGate
 from ztpipe.wire.packet import with_hops
 
@@ -19,13 +20,25 @@ RENDEZVOUS_PAIRS: Final = 16_384
 
 
 class Relay:
-    """Forwards datagrams one by one, unopened."""
+    """Forwards datagrams one by one, unopened.
 
-    __slots__ = ("core", "pairs")
+    While we are a root, the data plane does this itself for nodes with a direct path (kernel/relay.c). Here comes then
+    what is for others, and of each pair of nodes one packet every half minute, so that they are introduced.
+    """
+
+    __slots__ = ("_allowed", "core", "pairs")
 
     def __init__(self, core: Vl1Engine) -> None:
         self.core = core
         self.pairs = KeyedGate(RENDEZVOUS_GATE_MS, RENDEZVOUS_PAIRS)
+        self._allowed = False
+
+    def tick(self) -> None:
+        """Every queue tick: tell the data plane if we have become a root, or are none any more."""
+        allowed = self.core.topology.we_are_root
+        if allowed != self._allowed:
+            self._allowed = allowed
+            self.core.emit(AllowRelay(allowed))
 
     def packet(self, now: int, path: Path | None, data: bytes, destination: int, source: int, hops: int) -> None:
         """A head (or whole packet) from `source` for somebody else."""

@@ -38,6 +38,7 @@ class ActionRunner:
             act.WriteFrame: self._write_frame,
             act.InstallPeer: self._install_peer,
             act.RemovePeer: lambda a: tables.remove_peer(a.address),
+            act.AllowRelay: lambda a: tables.set_relay(a.allowed),
             act.InstallPath: self._install_path,
             act.RemovePath: lambda a: tables.remove_path(a.address, a.binding, a.remote),
             act.InstallNetwork: self._install_network,

@@ -121,6 +121,10 @@ class Tables:
         """Change node time - CLOCK_MONOTONIC, in ms."""
         lib.zt_tables_set_clock(self._t, clock_offset)
 
+    def set_relay(self, allowed: bool) -> None:
+        """May the peer workers forward what is for others, whoever it comes from?"""
+        lib.zt_tables_set_relay(self._t, allowed)
+
     def now(self) -> int:
         """Node time in ms, as the workers see it."""
         return int(lib.zt_now(self._t))
