@@ -17,6 +17,4 @@ def loop(w: Worker) -> None:
     w.watch(from_peer, to_tap)
 
     while w.running:
-        handled = lib.zt_seal(crypto, BATCH) + lib.zt_open(crypto, BATCH)
-        w.flush_punts()
-        w.pace(handled)
+        w.pace(lib.zt_seal(crypto, BATCH) + lib.zt_open(crypto, BATCH))

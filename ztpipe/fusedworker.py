@@ -30,5 +30,4 @@ def loop(w: Worker) -> None:
     while w.running:
         out = lib.zt_tap_pull(tap, BATCH) + lib.zt_seal(crypto, BATCH) + lib.zt_udp_push(udp, BATCH)
         back = lib.zt_udp_pull(udp, BATCH) + lib.zt_open(crypto, BATCH) + lib.zt_tap_push(tap, BATCH)
-        w.flush_punts()
         w.pace(out + back)

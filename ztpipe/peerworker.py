@@ -16,6 +16,4 @@ def loop(w: Worker) -> None:
     w.watch(from_crypto)
 
     while w.running:
-        handled = lib.zt_udp_push(udp, BATCH) + lib.zt_udp_pull(udp, BATCH)
-        w.flush_punts()
-        w.pace(handled)
+        w.pace(lib.zt_udp_push(udp, BATCH) + lib.zt_udp_pull(udp, BATCH))

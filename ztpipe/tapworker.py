@@ -16,6 +16,4 @@ def loop(w: Worker) -> None:
     w.watch(from_crypto)
 
     while w.running:
-        handled = lib.zt_tap_pull(tap, BATCH) + lib.zt_tap_push(tap, BATCH)
-        w.flush_punts()
-        w.pace(handled)
+        w.pace(lib.zt_tap_pull(tap, BATCH) + lib.zt_tap_push(tap, BATCH))

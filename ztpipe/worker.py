@@ -3,13 +3,10 @@
 A worker file is one visible loop::
 
     while w.running:
-        handled = lib.zt_tap_pull(tap, BATCH) + lib.zt_tap_push(tap, BATCH)
-        w.flush_punts()
-        w.pace(handled)
+        w.pace(lib.zt_tap_pull(tap, BATCH) + lib.zt_tap_push(tap, BATCH))
 
-`pace` goes on at once while there is work. Without work it sleeps: flag up, fence, one more look at the rings, and only
-then epoll over the worker's descriptors (TAPs or sockets), its bell and its command socket. Descriptors whose stage
-waits for a slot are left out until the bell says that there is one, so epoll never spins.
+`pace` goes on at once while there is work, and sleeps without (the protocol: kernel/pace.c). Between a wake-up and the
+stages there is nothing but the return from one C function; what concerns Python comes back as bits of its result.
 """
 
 from __future__ import annotations
@@ -19,7 +16,6 @@ import errno
 import os
 import select
 import signal
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -38,15 +34,9 @@ __all__ = ["BATCH", "Boot", "End", "Source", "Worker", "launch"]
 
 #: Records per call of a stage.
 BATCH: Final = 32
-#: Turns with work after which descriptors other than the data's are looked at.
-_TURNS_PER_LOOK: Final = 32
-_HEARTBEAT_S: Final = 1.0
-#: A stage that holds input and cannot hand it on to a descriptor (send buffer full) tries again after this.
-_RETRY_S: Final = 0.001
-_TURNS, _SLEEPS, _BELLS = INDEX["turns"], INDEX["sleeps"], INDEX["bells"]
+_HEARTBEAT_US: Final = 1_000_000
 _OVERFLOW: Final = INDEX["drop_punt_overflow"]
 _READ: Final = select.EPOLLIN
-_BROKEN: Final = select.EPOLLERR | select.EPOLLHUP
 
 
 @dataclass(frozen=True)
@@ -92,15 +82,14 @@ class Boot:
 class Source:
     """The descriptors that one stage pulls from and pushes to, by network or binding, with their interest in epoll."""
 
-    def __init__(
-        self, epoll: select.epoll, out: RingSet, add: Callable[..., int], remove: Callable[[int], int]
-    ) -> None:
+    def __init__(self, epoll: select.epoll, state: Any, add: Callable[..., int], remove: Callable[[int], int]) -> None:
+        """`state`: ``struct zt_source *`` by which zt_pace knows what epoll listens to."""
         self._epoll = epoll
-        self._out = out
+        self._state = state
         self._add = add
         self._remove = remove
         self._fds: dict[int, list[int]] = {}
-        self._armed = True
+        state.armed = True
 
     def add(self, key: int, fd: int, *arguments: int) -> int:
         """Take over `fd`. Returns 0 or an errno, with `fd` closed."""
@@ -110,7 +99,7 @@ class Source:
             os.close(fd)
             return code
         self._fds.setdefault(key, []).append(fd)
-        self._epoll.register(fd, _READ if self._armed else 0)
+        self._epoll.register(fd, self._events())
         return 0
 
     def remove(self, key: int) -> int:
@@ -125,11 +114,10 @@ class Source:
 
     def arm(self) -> None:
         """Listen to the descriptors, or not while the stage behind them has no slot to read into."""
-        armed = not lib.zt_rings_blocked(self._out.pointer)
-        if armed != self._armed:
-            self._armed = armed
-            for fd in self._all():
-                self._modify(fd, _READ if armed else 0)
+        self._state.armed = not lib.zt_rings_blocked(self._state.out)
+        for fd in self._all():
+            with contextlib.suppress(FileNotFoundError):  # rests
+                self._epoll.modify(fd, self._events())
 
     def rest(self, fd: int) -> None:
         """Leave out a descriptor in error (its device is gone) until `revive`: epoll would report it without end."""
@@ -140,7 +128,7 @@ class Source:
         """Listen again to what rests."""
         for fd in self._all():
             with contextlib.suppress(FileExistsError):
-                self._epoll.register(fd, _READ if self._armed else 0)
+                self._epoll.register(fd, self._events())
 
     def close(self) -> None:
         """Remove everything."""
@@ -150,9 +138,8 @@ class Source:
     def _all(self) -> list[int]:
         return [fd for fds in self._fds.values() for fd in fds]
 
-    def _modify(self, fd: int, events: int) -> None:
-        with contextlib.suppress(FileNotFoundError):  # rests
-            self._epoll.modify(fd, events)
+    def _events(self) -> int:
+        return _READ if self._state.armed else 0
 
 
 class Worker:
@@ -170,17 +157,12 @@ class Worker:
         self._commands = CommandReader(boot.commands_fd)
         self._uplink = Uplink(boot.uplink, boot.name, boot.generation)
         self._epoll = select.epoll()
-        self._epoll.register(boot.bell_fd, _READ)
+        self._epoll.register(boot.bell_fd, _READ | select.EPOLLET)  # rung once, reported once: nobody need read it
         self._epoll.register(self._commands.fileno(), _READ)
         self._sources: dict[str, Source] = {}
         self._rings: list[RingRegion] = []
         self._sets: list[RingSet] = []
         self._freed: list[Callable[[], None]] = []
-        self._stages: Any = ffi.new("struct zt_stage[]", 8)
-        self._stage_count = 0
-        self._busy = 0
-        self._retry = False
-        self._next_beat = 0.0
         self._last_command = 0
         #: ``struct zt_context *`` for the stages.
         self.context: Any = lib.zt_context_new(
@@ -189,6 +171,16 @@ class Worker:
         if not self.context:
             raise MemoryError
         self._punts: Any = self.context.punts
+        self._pace: Any = ffi.new(
+            "struct zt_pace *",
+            {
+                "c": self.context,
+                "epoll": self._epoll.fileno(),
+                "bell": boot.bell_fd,
+                "commands": self._commands.fileno(),
+                "spin_us": boot.spin_us,
+            },
+        )
         lib.zt_bell_awake(self._bell)
 
     # ---- wiring ------------------------------------------------------------------------------------------------
@@ -221,16 +213,19 @@ class Worker:
 
     def watch(self, inputs: RingSet, outputs: RingSet | None = None) -> None:
         """Before sleeping, look at `inputs`, unless what takes from them waits for a slot of `outputs`."""
-        stage = self._stages[self._stage_count]
+        stage = self._pace.stage[self._pace.stages]
         setattr(stage, "in", inputs.pointer)
         stage.out = outputs.pointer if outputs is not None else ffi.NULL
-        self._stage_count += 1
+        self._pace.stages += 1
 
     def taps(self, tap: Any, out: RingSet) -> None:
         """Let commands add and remove TAP queues of the stage `tap`, which fills `out`."""
         add, remove = lib.zt_tap_add, lib.zt_tap_remove
         self._sources["tap"] = Source(
-            self._epoll, out, lambda fd, network: add(tap, fd, network), lambda network: remove(tap, network)
+            self._epoll,
+            self._source(out),
+            lambda fd, network: add(tap, fd, network),
+            lambda network: remove(tap, network),
         )
 
     def sockets(self, udp: Any, out: RingSet) -> None:
@@ -238,10 +233,16 @@ class Worker:
         add, remove = lib.zt_udp_add, lib.zt_udp_remove
         self._sources["udp"] = Source(
             self._epoll,
-            out,
+            self._source(out),
             lambda fd, binding, family: add(udp, fd, binding, family),
             lambda binding: remove(udp, binding),
         )
+
+    def _source(self, out: RingSet) -> Any:
+        source = ffi.addressof(self._pace.source, self._pace.sources)
+        source.out = out.pointer
+        self._pace.sources += 1
+        return source
 
     def _ring_set(self, ends: Sequence[End]) -> RingSet:
         rings = RingSet()
@@ -254,61 +255,36 @@ class Worker:
 
     # ---- the loop ----------------------------------------------------------------------------------------------
 
-    def flush_punts(self) -> None:
-        """Send what the stages punted in this turn to control, as one message."""
-        punts = self._punts
-        if punts.count:
-            blob = ffi.buffer(punts.data, punts.used)[:]
-            if not self._uplink.send(MessageKind.PUNTS, punts.count, blob):
-                self._count[_OVERFLOW] += punts.count
-            punts.count = punts.used = 0
-
     def pace(self, handled: int) -> None:
         """End a turn that handled so many records: go on, or sleep when there were none."""
-        self._count[_TURNS] += 1
-        if not handled:
-            self._sleep()
-            return
-        self._retry = False
-        self._busy += 1
-        if self._busy >= _TURNS_PER_LOOK:
-            self._poll(0)
+        if todo := lib.zt_pace(self._pace, handled):
+            self._attend(todo)
 
-    def _sleep(self) -> None:
-        """The sleep protocol. Also returns, without sleeping, when a ring has got something meanwhile."""
-        if self.boot.spin_us and not self._retry:
-            self._retry = lib.zt_rings_spin(self._stages, self._stage_count, self.boot.spin_us) > 0
-            if self._retry:
-                return
-        lib.zt_bell_prepare(self._bell)
-        pending = lib.zt_rings_pending(self._stages, self._stage_count)
-        if pending and not self._retry:
-            lib.zt_bell_awake(self._bell)
-            self._retry = True  # if the next turn cannot handle it either, a descriptor does not take it
-            return
-        for source in self._sources.values():
-            source.arm()
-        self._retry = bool(pending)
-        self._count[_SLEEPS] += 1
-        self._poll(_RETRY_S if pending else max(0.0, self._next_beat - time.monotonic()))
-        lib.zt_bell_awake(self._bell)
-
-    def _poll(self, timeout: float) -> None:
-        self._busy = 0
-        for fd, events in self._epoll.poll(timeout):
-            if fd == self.boot.bell_fd:
-                os.eventfd_read(fd)
-                self._count[_BELLS] += 1
-            elif fd == self._commands.fileno():
-                self._obey()
-            elif events & _BROKEN:
-                for source in self._sources.values():
-                    source.rest(fd)
-        if time.monotonic() >= self._next_beat:
+    def _attend(self, todo: int) -> None:
+        """What a turn's end has left to Python: ZT_PACE_* bits."""
+        if todo & lib.ZT_PACE_PUNTS:
+            self._flush_punts()
+        if todo & lib.ZT_PACE_COMMANDS:
+            self._obey()
+        if todo & lib.ZT_PACE_BROKEN:
+            for source in self._sources.values():
+                source.rest(self._pace.broken)
+        if todo & lib.ZT_PACE_ARM:
+            for source in self._sources.values():
+                source.arm()
+        if todo & lib.ZT_PACE_BEAT:
             self._beat()
 
+    def _flush_punts(self) -> None:
+        """Send what the stages punted in this turn to control, as one message."""
+        punts = self._punts
+        blob = ffi.buffer(punts.data, punts.used)[:]
+        if not self._uplink.send(MessageKind.PUNTS, punts.count, blob):
+            self._count[_OVERFLOW] += punts.count
+        punts.count = punts.used = 0
+
     def _beat(self) -> None:
-        self._next_beat = time.monotonic() + _HEARTBEAT_S
+        self._pace.next_beat = lib.zt_microseconds() + _HEARTBEAT_US
         self._uplink.send(MessageKind.HEARTBEAT, self._last_command)
         for source in self._sources.values():
             source.revive()

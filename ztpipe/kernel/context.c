@@ -2,11 +2,9 @@
 #include "context.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
-#include <time.h>
 
 /* ---- context ------------------------------------------------------------------------------------------------------------- */
 
@@ -132,22 +130,6 @@ int zt_rings_pending(const struct zt_stage *stages, int count) {
     int pending = 0;
     for (int i = 0; i < count; i++) {
         pending += any_input(stages[i].in) && !zt_rings_blocked(stages[i].out);
-    }
-    return pending;
-}
-
-static int64_t microseconds_now(void) {
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
-}
-
-int zt_rings_spin(const struct zt_stage *stages, int count, uint32_t microseconds) {
-    int64_t until = microseconds_now() + microseconds;
-    int pending = zt_rings_pending(stages, count);
-    while (pending == 0 && microseconds_now() < until) {
-        sched_yield();
-        pending = zt_rings_pending(stages, count);
     }
     return pending;
 }

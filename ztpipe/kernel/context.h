@@ -42,8 +42,6 @@ struct zt_stage {
 bool zt_rings_blocked(struct zt_ring_set *out);
 /* How many of the stages have input in a ring and no blocked output. To be called after zt_bell_prepare, whose fence it relies on. */
 int zt_rings_pending(const struct zt_stage *stages, int count);
-/* Yield the CPU for at most `microseconds` until something is pending. Returns what zt_rings_pending said last. */
-int zt_rings_spin(const struct zt_stage *stages, int count, uint32_t microseconds);
 
 /* ---- the process ------------------------------------------------------------------------------------------------------------ */
 

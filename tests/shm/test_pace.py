@@ -1,0 +1,165 @@
+"""The end of a turn (kernel/pace.c): when it sleeps, what wakes it, and what it leaves to Python."""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from ztpipe.kernel._kernel import ffi, lib
+from ztpipe.shm.bells import Bells
+from ztpipe.shm.counters import INDEX, Counters
+from ztpipe.shm.region import Region
+from ztpipe.shm.rings import RingRegion, RingSet
+
+_READ = select.EPOLLIN
+
+
+@dataclass
+class Bench:
+    """One worker's pacing: an input ring filled by worker 0, a source with an output ring emptied by worker 2."""
+
+    pace: Any
+    epoll: select.epoll
+    bells: Bells
+    producer: Any
+    consumer: Any
+    source_out: Any
+    drain: Any
+    commands: int  # where control writes
+    data: int  # what makes the source readable
+    source_fd: int
+    counts: Any
+    keep: list[Any]
+
+    def turn(self, handled: int = 0) -> int:
+        return int(lib.zt_pace(self.pace, handled))
+
+    def publish(self) -> None:
+        assert lib.zt_ring_reserve(self.producer)
+        lib.zt_ring_publish(self.producer)
+
+    def count(self, name: str) -> int:
+        return int(self.counts[INDEX[name]])
+
+
+def _ring(slots: int, bells: Bells, producer: int, consumer: int) -> tuple[RingSet, RingSet]:
+    ring = RingRegion.create("test", slots, producer, consumer)
+    ends = RingSet(), RingSet()
+    ends[0].add(ring, bells.flag(consumer), bells.fds[consumer])
+    ends[1].add(ring, bells.flag(producer), bells.fds[producer])
+    return ends
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    bells, counters = Bells.create(3), Counters.create(["a", "b", "c"])
+    tables = Region.private(lib.zt_tables_size(2, 2, 2, 2))
+    into, out = _ring(4, bells, 0, 1), _ring(2, bells, 1, 2)
+    context = lib.zt_context_new(
+        ffi.cast("struct zt_tables *", tables.pointer), ffi.NULL, counters.block(1), bells.flag(1), 0
+    )
+    epoll = select.epoll()
+    (commands, control), (source, data) = os.pipe(), os.pipe()
+    epoll.register(bells.fds[1], _READ | select.EPOLLET)
+    epoll.register(commands, _READ)
+    epoll.register(source, _READ)
+    pace = ffi.new("struct zt_pace *")
+    pace.c, pace.epoll, pace.bell, pace.commands = context, epoll.fileno(), bells.fds[1], commands
+    pace.stages = pace.sources = 1
+    setattr(pace.stage[0], "in", into[1].pointer)
+    pace.source[0].out, pace.source[0].armed = out[0].pointer, True
+    pace.next_beat = lib.zt_microseconds() + 20_000_000
+    made = Bench(
+        pace, epoll, bells, into[0].end(0), into[1].end(0), out[0].end(0), out[1].end(0), control, data, source,
+        counters.block(1), [into, out, tables, counters],
+    )  # fmt: skip
+    yield made
+    lib.zt_context_free(context)
+    epoll.close()
+    for fd in (commands, control, source, made.data):
+        os.close(fd)
+
+
+def test_a_turn_with_work_goes_on_and_looks_at_descriptors_now_and_then(bench: Bench) -> None:
+    os.write(bench.commands, b"x")
+    turns = 1
+    while not bench.turn(1):
+        turns += 1
+        assert turns < 1000
+    assert turns > 1
+    assert bench.count("turns") == turns
+    assert bench.count("sleeps") == 0
+
+
+@pytest.mark.parametrize("spin_us", [0, 200])
+def test_an_idle_worker_sleeps_until_the_bell_rings(bench: Bench, spin_us: int) -> None:
+    bench.pace.spin_us = spin_us
+    asleep = threading.Timer(0.1, bench.publish)
+    asleep.start()
+    before = time.thread_time()
+    assert bench.turn(0) == 0
+    asleep.join()
+    assert time.thread_time() - before < 0.05, "it slept rather than spun"
+    assert lib.zt_ring_peek(bench.consumer)
+    assert (bench.count("sleeps"), bench.count("bells")) == (1, 1)
+
+
+def test_the_bell_of_an_earlier_sleep_is_reported_once(bench: Bench) -> None:
+    bench.bells.ring(1)
+    assert bench.turn(0) == 0
+    threading.Timer(0.05, bench.publish).start()
+    assert bench.turn(0) == 0
+    assert bench.count("bells") == 2, "the second sleep lasted until the second bell"
+
+
+def test_work_that_came_before_the_sleep_prevents_it(bench: Bench) -> None:
+    bench.publish()
+    assert bench.turn(0) == 0
+    assert bench.count("sleeps") == 0
+    assert bench.turn(0) == 0
+    assert bench.count("sleeps") == 1, "work that a turn could not do is tried again after a pause, not at once"
+
+
+def test_what_python_does_is_said(bench: Bench) -> None:
+    os.write(bench.commands, b"x")
+    assert bench.turn(0) == lib.ZT_PACE_COMMANDS
+    head = ffi.new("struct zt_punt *", {"kind": 1})
+    assert lib.zt_punt_add(bench.pace.c, head, b"abc", 3)
+    assert bench.turn(1) == lib.ZT_PACE_PUNTS
+    assert bench.turn(0) == lib.ZT_PACE_PUNTS, "no sleep over punts"
+    bench.pace.c.punts.count = 0
+    bench.pace.next_beat = 0
+    assert bench.turn(0) == lib.ZT_PACE_BEAT
+
+
+def test_a_source_without_room_is_not_listened_to(bench: Bench) -> None:
+    os.write(bench.data, b"x")
+    assert bench.turn(0) == 0, "awake: the source is readable"
+    while lib.zt_ring_reserve(bench.source_out):
+        lib.zt_ring_publish(bench.source_out)
+    assert bench.turn(0) == lib.ZT_PACE_ARM
+    bench.pace.source[0].armed = False
+    bench.epoll.modify(bench.source_fd, 0)
+
+    def release() -> None:
+        lib.zt_ring_peek(bench.drain)
+        lib.zt_ring_release(bench.drain)
+
+    threading.Timer(0.05, release).start()
+    assert bench.turn(0) == 0
+    assert bench.count("bells") == 1, "the consumer rang when there was room"
+    assert bench.turn(0) == lib.ZT_PACE_ARM
+
+
+def test_a_broken_descriptor_is_named(bench: Bench) -> None:
+    os.close(bench.data)
+    bench.data = os.open(os.devnull, os.O_RDONLY)
+    assert bench.turn(0) == lib.ZT_PACE_BROKEN
+    assert bench.pace.broken == bench.source_fd
