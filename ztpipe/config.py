@@ -247,6 +247,16 @@ def load(
     return config
 
 
+def reload(config: Config) -> Config:
+    """`config` with local.conf as it is now, checked as strictly as at start.
+
+    The section ``ztpipe`` and the start-only settings keep the values they have. Raises as `load`.
+    """
+    local = localconf.load(config.local_conf)
+    _from_local_conf(local, str(config.local_conf))
+    return config.with_local(local)
+
+
 def _port(flags: Mapping[str, object], environment: Mapping[str, str], local: LocalConf, default: int) -> int:
     knob = Knob("port", "", "a port from 0 to 65535", "", _integer(0, 65535))
     found: object = local.settings.primary_port if local.settings.primary_port is not None else default

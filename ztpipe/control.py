@@ -13,14 +13,12 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from ztpipe import localconf
 from ztpipe.api import http
-from ztpipe.config import Config, ConfigError
+from ztpipe.config import Config
 from ztpipe.controller.controller import Controller
 from ztpipe.controller.store_sqlite import SqliteStore
 from ztpipe.host import underlay
@@ -36,6 +34,7 @@ from ztpipe.runtime.clock import Clock
 from ztpipe.runtime.facade import Facade, local_settings
 from ztpipe.runtime.hostnetworks import HostNetworks
 from ztpipe.runtime.processes import cpu_seconds
+from ztpipe.runtime.reload import LocalConfWatch, report
 from ztpipe.runtime.settings import node_settings, underlay_filter
 from ztpipe.runtime.slowpath import SlowPathCounters
 from ztpipe.runtime.startup import check_host, choose_ports, load_worlds, with_probed_offloads
@@ -71,6 +70,8 @@ class Control:
         self._tick: asyncio.TimerHandle | None = None
         self._draining = False
         self._excluded: set[str] = set()
+        self._settings_changed = asyncio.Event()
+        self._local_conf = LocalConfWatch(lambda: self.config, self._apply_local)
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -159,7 +160,8 @@ class Control:
         for work in (
             self._every(_GROUP_SCAN, self._scan_groups),
             self._every(_REASSERT, self._reassert),
-            self._every(_LOCAL_CONF, self._reload_if_changed),
+            self._every(_LOCAL_CONF, self._local_conf.poll),
+            self._follow_settings(),
             self._every(0.5, self.run_controller_actions),
             self._every(_METRICS, metrics_file.refresh),
             self._follow_underlay(),
@@ -169,9 +171,11 @@ class Control:
 
     def _install_signals(self) -> None:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGIO):  # service §7.6
+            signal.signal(number, signal.SIG_IGN)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        loop.add_signal_handler(signal.SIGHUP, self._local_conf.reload)
 
     def request_stop(self, exit_status: int = 0) -> None:
         self._exit_status = exit_status
@@ -299,22 +303,21 @@ class Control:
 
     # -- settings ------------------------------------------------------------------------------------------------------
 
-    def reload(self) -> None:
-        """Read local.conf again; a damaged file is reported and the settings in force stay."""
-        try:
-            self._apply_local(self.config.with_local(localconf.load(self.config.local_conf)))
-        except (ConfigError, OSError) as error:
-            log.error("local.conf not taken", error=str(error))
-
     def _apply_local(self, config: Config) -> None:
+        settings = node_settings(config)
         self.config = config
-        self.feed(lambda node, now: node.set_settings(now, node_settings(config)))
+        self.feed(lambda node, now: node.set_settings(now, settings))
+        self._settings_changed.set()
 
-    def _reload_if_changed(self) -> None:
-        stamp = _mtime(self.config.local_conf)
-        if stamp != getattr(self, "_local_conf_stamp", stamp):
-            self.reload()
-        self._local_conf_stamp = stamp
+    async def _follow_settings(self) -> None:
+        """Settings that name interfaces and addresses are for the underlay to act upon."""
+        while True:
+            await self._settings_changed.wait()
+            self._settings_changed.clear()
+            try:
+                await self._sync_underlay()
+            except OSError as error:  # the interfaces are changing just now: the next look comes within 30 s
+                log.warning("underlay not synchronised", error=str(error))
 
     # -- what it tells -------------------------------------------------------------------------------------------------
 
@@ -343,16 +346,10 @@ class Control:
                 log.exception("periodic work failed", work=getattr(work, "__name__", "?"))
 
 
-def _mtime(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0.0
-
-
 def main(config: Config) -> int:
     """Run a node until SIGTERM or SIGINT. Raises HomeError, ConfigError, OSError before anything was started."""
     configure_log(config.log_level, config.log_format)
+    report(config.local)
     check_host(config)
     home = Home.open(config.home)
     return _run(config, home)
