@@ -9,7 +9,7 @@ import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from ztpipe.host.netlink import ManagedRoute, Netlink
+from ztpipe.host.netlink import ManagedRoute, Netlink, halves
 from ztpipe.wire.inetaddress import InetAddress, IpScope
 from ztpipe.wire.netconf import NetworkConfig
 
@@ -93,30 +93,37 @@ class ManagedDevice:
     index: int
     name: str
     applied: Plan = field(default_factory=Plan)
+    made: set[InetAddress | ManagedRoute] = field(default_factory=set)
+    """What of the plan is ours: not what somebody else had put there before us."""
 
     async def apply(self, wanted: Plan) -> None:
         """Move from the applied plan to `wanted`. Routes go before the addresses they need, and come after them."""
         for route in _without(self.applied.routes, wanted.routes):
-            await self.netlink.remove_route(self.index, route)
+            for half in halves(route):
+                if half in self.made:
+                    await self.netlink.remove_route(self.index, half)
+                    self.made.discard(half)
         for address in _without(self.applied.addresses, wanted.addresses):
-            await self.netlink.remove_address(self.index, address)
+            if address in self.made:
+                await self.netlink.remove_address(self.index, address)
+                self.made.discard(address)
         present = await self.netlink.addresses_of(self.index) if wanted.addresses else set()
         for address in wanted.addresses:
             for other in present:
                 if other.ip == address.ip and other.port != address.port:
                     await self.netlink.remove_address(self.index, other)
-            if address not in present:
-                await self.netlink.add_address(self.index, self.name, address)
-        for route in wanted.routes:
-            await self.netlink.add_route(self.index, route)
         self.applied = wanted
+        await self.reassert()
 
     async def reassert(self) -> None:
-        """Put back what somebody removed (every 30 s, vl2 §7.2)."""
+        """Put what is missing where it belongs: at first, and when somebody removed it (every 30 s, vl2 §7.2)."""
         for address in self.applied.addresses:
-            await self.netlink.add_address(self.index, self.name, address)
+            if await self.netlink.add_address(self.index, self.name, address):
+                self.made.add(address)
         for route in self.applied.routes:
-            await self.netlink.add_route(self.index, route)
+            for half in halves(route):
+                if await self.netlink.add_route(self.index, half):
+                    self.made.add(half)
 
 
 def _without(old: Iterable, new: Iterable) -> list:  # type: ignore[type-arg]

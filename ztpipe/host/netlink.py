@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -119,11 +120,7 @@ class Netlink:
             fields |= {"broadcast": str(network.broadcast_address), "label": label}
         else:
             fields |= {"IFA_FLAGS": _IFA_F_NODAD}  # the address is ours by construction: usable at once
-        made = False
-        with _tolerate(17):  # EEXIST
-            await self._ip.addr("add", **fields)
-            made = True
-        return made
+        return await _added(self._ip.addr("add", **fields))
 
     async def remove_address(self, index: int, address: InetAddress) -> None:
         with _tolerate(99, 19, 3):  # EADDRNOTAVAIL, ENODEV, ESRCH: gone already
@@ -133,11 +130,7 @@ class Netlink:
 
     async def add_route(self, index: int, route: ManagedRoute) -> bool:
         """Main table, protocol static. With a gateway: metric 5000. False: such a route is there already."""
-        made = False
-        with _tolerate(17):
-            await self._ip.route("add", **_route_fields(index, route))
-            made = True
-        return made
+        return await _added(self._ip.route("add", **_route_fields(index, route)))
 
     async def remove_route(self, index: int, route: ManagedRoute) -> None:
         with _tolerate(3, 19):  # gone already
@@ -189,6 +182,17 @@ def _route_fields(index: int, route: ManagedRoute) -> dict[str, Any]:
     if route.source is not None:
         fields["prefsrc"] = str(ipaddress.ip_address(route.source.ip))
     return fields
+
+
+async def _added(request: Awaitable[object]) -> bool:
+    """Whether the request made something; False if it was there."""
+    try:
+        await request
+    except NetlinkError as error:
+        if error.code != errno.EEXIST:
+            raise
+        return False
+    return True
 
 
 @contextlib.contextmanager

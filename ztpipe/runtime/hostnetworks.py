@@ -15,6 +15,7 @@ from typing import Protocol
 
 import structlog
 
+from ztpipe.host.dns import HostDns, choose_resolver
 from ztpipe.host.managed import LocalSettings, ManagedDevice, Plan, plan
 from ztpipe.host.multicast import address_groups, read_groups
 from ztpipe.host.netlink import Netlink
@@ -23,7 +24,7 @@ from ztpipe.node.actions import ConfigureNetwork, WriteFrame
 from ztpipe.node.status import NetworkStatus
 from ztpipe.wire.address import MulticastGroup, device_name, mac_of
 from ztpipe.wire.inetaddress import InetAddress
-from ztpipe.wire.netconf import NetworkConfig
+from ztpipe.wire.netconf import NO_DNS, NetworkConfig
 
 log = structlog.get_logger("network")
 _DEFAULT_MTU = 2800
@@ -77,10 +78,14 @@ class HostNetworks:
         settings: Callable[[int], LocalSettings],
         groups_changed: Callable[[int, set[MulticastGroup]], None],
         tap_failed: Callable[[int, bool], None],
+        dns: HostDns | None = None,
     ) -> None:
+        """`dns` None: the host's own. Name servers that a killed process left are taken back here."""
         self._address, self._netlink, self._carrier = address, netlink, carrier
         self._queues, self._tso, self._uso = queues, tso, uso
         self._load_settings, self._groups_changed, self._tap_failed = settings, groups_changed, tap_failed
+        self._dns = dns or HostDns(choose_resolver())
+        self._dns.start()
         self.by_id: dict[int, HostNetwork] = {}
         self.online = True
 
@@ -154,6 +159,7 @@ class HostNetworks:
         if network.index is not None:
             self._carrier.remove_tap(network.index)
         if network.tap is not None:
+            self._dns.remove(network.tap.name)
             network.tap.close()
 
     def close(self) -> None:
@@ -209,6 +215,8 @@ class HostNetworks:
                 return
             network.device = ManagedDevice(self._netlink, index, network.tap.name)
         await network.device.apply(plan(network.config, network.settings, online=self.online))
+        servers = network.config.dns if network.config and network.settings.allow_dns else NO_DNS
+        await asyncio.to_thread(self._dns.apply, network.tap.name, servers)
         self.scan_groups(network)
 
     def scan_groups(self, network: HostNetwork) -> None:
@@ -235,3 +243,4 @@ class HostNetworks:
                     await network.device.reassert()
                 except Exception as error:
                     log.warning("cannot restore routes", network=f"{network.nwid:016x}", error=str(error))
+        await asyncio.to_thread(self._dns.reassert)
