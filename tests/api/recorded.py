@@ -161,6 +161,7 @@ class RecordedService:
         self.peer_records = [peer_status(peer) for peer in load("get-peer.json")]
         self.joined = {parse_nwid(item["nwid"]): network(item) for item in load("get-network.json")}
         self.controller_changes = 0
+        self.ready = True
         self.metrics = text("get-metrics.txt")
         public = Identity.parse(self.recorded["publicIdentity"])
         identity = Identity(public.address, public.public, bytes(64))  # it may sign; nobody verifies here
@@ -216,6 +217,9 @@ class RecordedService:
 
     def metrics_text(self) -> str:
         return self.metrics
+
+    def workers(self) -> list[dict[str, object]]:
+        return [{"name": "control"}, {"name": "tap-0", "ready": self.ready}]
 
     def controller_changed(self) -> None:
         self.controller_changes += 1

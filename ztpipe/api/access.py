@@ -7,12 +7,16 @@ import ipaddress
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from ztpipe.api import probe_routes
 from ztpipe.api.tokens import Grant, Role, TokenFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from aiohttp import web
+
+#: Answered without a token, to whom the source address admits.
+_OPEN_PATHS = frozenset({"/health", "/sso", *probe_routes.OPEN_PATHS})
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -32,7 +36,7 @@ class Access:
             return token_is_one_of(request, (self._token, self._metrics_token))
         if not source_allowed(request.remote or "", management_from):
             return False
-        if request.path in ("/health", "/sso") or request.path.startswith("/app"):
+        if request.path in _OPEN_PATHS or request.path.startswith("/app"):
             return True
         return token_is_one_of(request, (self._token,)) or self._grant(request) is not None
 

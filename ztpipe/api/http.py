@@ -12,7 +12,16 @@ import structlog
 from aiohttp import hdrs, http_exceptions, web
 from aiohttp.typedefs import Handler, Middleware
 
-from ztpipe.api import answers, controller_routes, node_routes, openapi, static, v1_routes, worker_routes
+from ztpipe.api import (
+    answers,
+    controller_routes,
+    node_routes,
+    openapi,
+    probe_routes,
+    static,
+    v1_routes,
+    worker_routes,
+)
 from ztpipe.api.access import Access
 from ztpipe.api.controller_routes import ACTOR
 from ztpipe.api.tokens import TOKEN_FILE, TokenFile
@@ -41,6 +50,7 @@ def make_app(service: Service, access: Access) -> web.Application:
     openapi.add(app)
     static.add(app, service)
     worker_routes.add(app, service)
+    probe_routes.add(app, service)
     return app
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from ztpipe.api import answers, render
+from ztpipe.api import answers, probe_routes, render
 
 if TYPE_CHECKING:
     from ztpipe.api.service import JoinedNetwork, Service
@@ -95,11 +95,28 @@ class _NodeRoutes:
         return next((network for network in self._service.networks() if network.record.nwid == nwid), None)
 
     async def set_network(self, request: web.Request) -> web.Response:
-        """Join and apply permissions; only real booleans count, anything else in the body is ignored (service §4.6)."""
+        """Join and apply permissions; only real booleans count, anything else in the body is ignored (service §4.6).
+
+        With ``?wait=OK`` the answer comes when the network is up: 200, or 504 when the time is over before it is.
+        """
+        try:
+            wait = probe_routes.read_wait(request.query)
+        except probe_routes.BadWait as error:
+            return answers.document(request, {"error": str(error)}, HTTPStatus.BAD_REQUEST)
         body = await answers.read_json_or_none(request)
         given = body if isinstance(body, dict) else {}
         settings = {field: given[key] for key, field in _PERMISSIONS.items() if isinstance(given.get(key), bool)}
-        return answers.document(request, render.network(self._service.set_network(_id(request, "nwid"), settings)))
+        nwid = _id(request, "nwid")
+        joined = self._service.set_network(nwid, settings)
+        if wait is None:
+            return answers.document(request, render.network(joined))
+        found = await probe_routes.wait_ok(self._service, nwid, wait)
+        if found is None:
+            return answers.content(request, b"", HTTPStatus.NOT_FOUND)
+        reached = probe_routes.is_ok(found)
+        return answers.document(
+            request, render.network(found), HTTPStatus.OK if reached else HTTPStatus.GATEWAY_TIMEOUT
+        )
 
     async def leave(self, request: web.Request) -> web.Response:
         left = self._service.leave(_id(request, "nwid"))

@@ -112,6 +112,7 @@ class Network:
             multicast_groups=tuple(sorted(self.groups)),
             authentication_url=self.authentication_url,
             authentication_expiry=self.authentication_expiry,
+            controller_reached=self.is_adhoc or self.last_config_update != NEVER,
             refused_received=self.refused_received,
             refused_sent=self.refused_sent,
         )

@@ -115,5 +115,7 @@ class NetworkStatusRecord:
     multicast_groups: tuple[MulticastGroup, ...]
     authentication_url: str = ""
     authentication_expiry: int = 0
+    controller_reached: bool = False
+    """It answered since the start (a cached configuration is not an answer); true where no controller is needed."""
     refused_received: int = 0
     refused_sent: int = 0
