@@ -1,4 +1,5 @@
-"""Two nodes on one veth cable with an overlay between them: what interoperation and throughput are tested on."""
+"""Two nodes with an overlay between them, on one cable or with a relay in between: what interoperation and throughput
+are tested on."""
 
 from __future__ import annotations
 
@@ -72,15 +73,52 @@ def joined(
         node.use_world(planet, moons)
         node.start()
     pair.nodes = [first, second]
+    _join(pair, overlay, first, pair.nodes)
+    first.wait_direct(second.address)
+    _wait_for_ping(pair)
+    return pair
+
+
+def relayed(lab: Lab, name: str, underlay: str, overlay: str, make_a: Make, make_relay: Make, make_b: Make) -> Pair:
+    """A and B, each on a cable of its own to a relay that is moon root and controller. The cables are not connected.
+
+    `nodes` are A, the relay, B.
+    """
+    a, relay, b = (lab.namespace(f"{name}-{label}") for label in ("a", "r", "b"))
+    for host, port, number in ((a, "eth0", 0), (b, "eth1", 128)):
+        here, there = f"{underlay}.{number + 2}/25", f"{underlay}.{number + 1}/25"
+        lab.cable(host, "eth0", [here], relay, plug=port, other_addresses=[there])
+    pair = Pair(name, a, b, "")
+    pair.nodes = [make(host, lab) for make, host in ((make_a, a), (make_relay, relay), (make_b, b))]
+    middle = pair.nodes[1]
+    planet, moons = private_planet(), [moon(middle.identity, [f"{underlay}.1/9993", f"{underlay}.129/9993"])]
+    for node in pair.nodes:
+        node.use_world(planet, moons)
+        node.start()
+    _join(pair, overlay, middle, [pair.nodes[0], pair.nodes[2]])
+    _wait_for_ping(pair)
+    return pair
+
+
+def _join(pair: Pair, overlay: str, controller: LabNode, members: Sequence[LabNode]) -> None:
+    """A network of the controller; its members get the addresses .1, .2, ... of the overlay."""
     pair.overlay = overlay
     routes = [{"target": f"{overlay}.0/24"}, {"target": f"{pair.overlay_v6(0)}/64"}]
-    nwid = pair.nwid = first.create_network(name=name, private=True, routes=routes, v4AssignMode={"zt": False})
-    for number, node in enumerate(pair.nodes, start=1):
-        first.authorise(nwid, node.address, ipAssignments=[f"{overlay}.{number}", pair.overlay_v6(number)])
+    nwid = pair.nwid = controller.create_network(
+        name=pair.name, private=True, routes=routes, v4AssignMode={"zt": False}
+    )
+    for number, node in enumerate(members, start=1):
+        controller.authorise(nwid, node.address, ipAssignments=[f"{overlay}.{number}", pair.overlay_v6(number)])
         node.join(nwid)
-    for node in pair.nodes:
+    for node in members:
         node.wait_ok(nwid, addresses=2)
-    first.wait_direct(second.address)
     pair.target = f"{overlay}.2"
-    first.wait_for("a ping through the overlay", lambda: ping(pair.a, pair.target, count=1).times, 20)
-    return pair
+
+
+def _wait_for_ping(pair: Pair) -> None:
+    pair.nodes[0].wait_for("a ping through the overlay", lambda: ping(pair.a, pair.target, count=1).times, 20)
+
+
+def counted(node: LabNode, name: str) -> int:
+    """A counter of a gateway, summed over its processes."""
+    return sum(int(worker["counters"].get(name, 0)) for worker in node.api("GET", "/ztpipe/workers"))

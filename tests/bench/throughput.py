@@ -21,7 +21,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.pairs import Pair, bare, joined, reference, ztpipe
+from tests.pairs import Pair, bare, joined, reference, relayed, ztpipe
 from ztpipe.lab import Lab
 from ztpipe.lab.traffic import CpuMeter, Throughput, iperf, ping, proportional_memory
 
@@ -83,6 +83,13 @@ SCENARIOS: dict[str, Callable[[Lab, int], Pair]] = {
     ),
     "ztpipe to zerotier-one": lambda lab, n: joined(lab, "to", f"10.66.{n}", f"10.67.{n}", ztpipe(), reference()),
     "zerotier-one to ztpipe": lambda lab, n: joined(lab, "from", f"10.66.{n}", f"10.67.{n}", reference(), ztpipe()),
+    "relay: zerotier-one": lambda lab, n: relayed(
+        lab, "rref", f"10.66.{n}", f"10.67.{n}", ztpipe(), reference(), ztpipe()
+    ),
+    "relay: ztpipe": lambda lab, n: relayed(lab, "rztp", f"10.66.{n}", f"10.67.{n}", *[ztpipe()] * 3),
+    "relay: ztpipe, fused": lambda lab, n: relayed(
+        lab, "rfus", f"10.66.{n}", f"10.67.{n}", ztpipe(), ztpipe("--layout", "fused"), ztpipe()
+    ),
 }
 _DEFAULT = ("veth", "zerotier-one", "pipeline", "fused")
 
@@ -119,13 +126,13 @@ def table(result: dict[str, Row]) -> Table:
     shown.add_column("figure")
     for name in result:
         shown.add_column(name, justify="right")
-    base = result.get("zerotier-one", {})
+    base = result.get("zerotier-one") or result.get("relay: zerotier-one", {})
     for key in max(result.values(), key=len):
         cells = []
         for name, row in result.items():
             value, against = row.get(key), base.get(key)
             text = "" if value is None else f"{value:.3g}"
-            if value is not None and against and name not in ("veth", "zerotier-one"):
+            if value is not None and against and row is not base and name != "veth":
                 text += f" ({value / against:.2f}×)"
             cells.append(text)
         shown.add_row(key, *cells)
