@@ -157,7 +157,7 @@ def test_whois_gate_of_a_leaf_is_100_ms_and_a_root_has_none(bench, peer):
     assert bench.drops["whois_rate"] == 1
     root = root_bench()
     asker = root.puppet(5)
-    root.hello(asker)
+    root.meet(asker)
     request = Whois((root.identity.address,)).encode()
     assert all(Verb.OK in root.verbs(asker, root.say(asker, Verb.WHOIS, request)) for _ in range(5))
 

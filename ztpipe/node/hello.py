@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from ztpipe.node.actions import SaveState
+from ztpipe.node.budget import Newcomers
 from ztpipe.node.ratelimit import PrefixGate
 from ztpipe.node.seam import Outcome
 from ztpipe.wire.armor import SessionKeys, crypt_hello_tail, open_packet, seal
@@ -32,11 +34,12 @@ LATENCY_MAX_MS: Final = 60_000
 class Hellos:
     """Sends HELLOs, admits those who send them, and learns from the answers."""
 
-    __slots__ = ("_gate", "core")
+    __slots__ = ("_gate", "_newcomers", "core")
 
     def __init__(self, core: Vl1Engine, salt: bytes) -> None:
         self.core = core
         self._gate = PrefixGate(salt)
+        self._newcomers = Newcomers()
 
     # -- sending --------------------------------------------------------------------------------------------------
 
@@ -108,10 +111,16 @@ class Hellos:
         if not self._gate.allow(now, remote.ip, core.settings.identity_gate_ms):
             core.drop("hello_identity_rate")
             return None
+        if not self._newcomers.may_agree(now):
+            core.drop("hello_agreement_budget")
+            return None
         keys = SessionKeys(core.identity.agree(hello.identity))
         open_packet(keys, packet)
         if peer is not None:
             self._report_collision(now, core.paths.get(binding, remote), header, hello.identity, keys)
+            return None
+        if not self._newcomers.may_hash(now, root=core.topology.we_are_root):
+            core.drop("hello_hash_budget")
             return None
         if not hello.identity.validate():
             core.drop("hello_identity_invalid")
@@ -158,16 +167,20 @@ class Hellos:
         remote = ctx.remote if hello.protocol >= 5 else ctx.remote._replace(port=0)
         held = [(moon.id, moon.timestamp) for moon in moons]
         major, minor, revision = core.settings.version
+        worlds = _as_fits(core.topology.newer_worlds((hello.planet_id, hello.planet_timestamp), held))
         answer = OkHello(
             timestamp=hello.timestamp,
             received_from=remote,
-            worlds=_as_fits(core.topology.newer_worlds((hello.planet_id, hello.planet_timestamp), held)),
+            worlds=(),
             protocol=core.settings.protocol_version,
             major=major,
             minor=minor,
             revision=revision,
         )
-        core.reply_ok(ctx, answer.encode())
+        full = replace(answer, worlds=worlds).encode()
+        if worlds and not core.unproven.fits(ctx, len(full)):
+            core.reply_ok(ctx, answer.encode())  # proves us to the peer; the worlds follow when it is proved to us
+        core.reply_ok(ctx, full)
 
     def ok_received(self, ctx: PacketContext, ok: Ok) -> Outcome:
         """The answer to a HELLO of ours: version, latency, our own address, newer worlds."""

@@ -150,7 +150,16 @@ class Inbound:
         core.tally.packet_received(opened.verb, opened.payload)
         peer.traffic.received += 1
         ctx = PacketContext(
-            now, peer, binding, remote, opened.hops, opened.packet_id, opened.verb, opened.payload, opened.suite
+            now,
+            peer,
+            binding,
+            remote,
+            opened.hops,
+            opened.packet_id,
+            opened.verb,
+            opened.payload,
+            opened.suite,
+            size=len(packet),
         )
         self._dispatch(ctx, peer)
 
@@ -213,7 +222,8 @@ class Inbound:
             if not answer:
                 core.contact.confirm(now, peer, binding, remote)
                 return
-            peer.learn(now, core.paths.get(binding, remote))
+            learned = peer.learn(now, core.paths.get(binding, remote))
+            core.unproven.proved(now, peer, learned.path)
             core.event("path_learned", peer=peer.address, binding=binding, remote=remote)
             if core.topology.is_root(peer.address):
                 core.switch.tick(now)

@@ -93,8 +93,8 @@ class Node:
         vl1.switch.tick(now)
         vl1.inbound.tick(now)
         vl1.pathmtu.tick(now)
+        vl1.unproven.expire(now)
         vl1.fastpath.relay_changed(now)
-        vl1.relay.tick()
         vl1.relay.tick()
 
     def _housekeeping(self, now: int) -> None:

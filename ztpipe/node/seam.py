@@ -43,6 +43,7 @@ class PacketContext:
     """One authenticated, decrypted, decompressed packet.
 
     `binding`, `remote`: the path its head arrived on. `packet_id`: the ID on the wire. `payload`: from offset 28.
+    `size`: of the packet as it came.
     A deferred packet is presented again with a later `now`; `attempt` counts from 0.
     """
 
@@ -56,6 +57,7 @@ class PacketContext:
     payload: bytes
     suite: int
     attempt: int = 0
+    size: int = 0
 
 
 class Outcome(Enum):

@@ -30,6 +30,7 @@ from ztpipe.node.settings import Binding, NodeSettings
 from ztpipe.node.surface import Surface
 from ztpipe.node.switch import Switch
 from ztpipe.node.tally import Tally
+from ztpipe.node.unproven import Unproven
 from ztpipe.node.whois import WhoisDesk
 from ztpipe.wire.armor import SessionKeys, seal
 from ztpipe.wire.inetaddress import InetAddress, IpScope
@@ -96,6 +97,7 @@ class Vl1Engine:
         self.recovery = Recovery(self)
         self.physical = Physical(self)
         self.pathmtu = PathMtu(self)
+        self.unproven = Unproven(self)
         self.activity = Activity(self)
 
     # -- what VL2 asks (seam.Vl1) ---------------------------------------------------------------------------------
@@ -129,8 +131,13 @@ class Vl1Engine:
 
     def reply(self, ctx: PacketContext, verb: Verb, payload: bytes) -> None:
         peer = self._peers.get(ctx.peer.address)
-        if peer is not None:
-            self.send_on(ctx.now, peer, self.paths.get(ctx.binding, ctx.remote), verb, payload)
+        if peer is None:
+            return
+        path = self.unproven.path_for(ctx, peer, len(payload))
+        if path is not None:
+            self.send_on(ctx.now, peer, path, verb, payload)
+        else:
+            self.unproven.hold(ctx, verb, payload)
 
     def reply_ok(self, ctx: PacketContext, body: bytes, *, in_re_verb: Verb | None = None) -> None:
         verb = ctx.verb if in_re_verb is None else in_re_verb
