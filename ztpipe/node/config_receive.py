@@ -9,6 +9,7 @@ from ztpipe.node.membership import NEVER
 from ztpipe.node.policy import network_policy
 from ztpipe.node.seam import Outcome
 from ztpipe.node.status import NetworkStatus
+from ztpipe.node.trace import wants_decisions, wants_drops
 from ztpipe.wire.netconf import NetworkConfig
 from ztpipe.wire.protocol import ErrorCode, Verb
 from ztpipe.wire.verbs import AuthenticationRequired, ConfigChunk, OkConfig
@@ -128,11 +129,11 @@ class ConfigReceiver:
                     nwid=network.nwid,
                     mac=network.mac,
                     mtu=config.mtu,
-                    accept_all=network.rules.accepts_everything,
+                    accept_all=network.rules.accepts_everything and not wants_decisions(config),
                     rules=config.rules,
                     flags=config.flags,
                     bridge=network.is_active_bridge,
-                    policy=None if network.rules.accepts_everything else network_policy(network),
+                    policy=None if network.rules.accepts_everything or wants_drops(config) else network_policy(network),
                 )
             )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ztpipe.node.actions import Drop
+from ztpipe.node.trace import Tracer
 
 if TYPE_CHECKING:
     from ztpipe.node.network import Network
@@ -21,6 +22,7 @@ class Core:
 
     def __init__(self, vl1: Vl1) -> None:
         self.vl1 = vl1
+        self.trace = Tracer(vl1)
         self.networks: dict[int, Network] = {}
         self._authorised: dict[tuple[int, int], int] = {}
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
-from ztpipe.node.membership import Acceptance, IdentityLookup, Member, MemberTable
+from ztpipe.node.membership import KINDS, Acceptance, IdentityLookup, Member, MemberTable
 from ztpipe.node.seam import Outcome
+from ztpipe.wire.credentials import CredentialType
 from ztpipe.wire.protocol import Verb
 from ztpipe.wire.verbs import NetworkCredentials
 
@@ -148,17 +149,38 @@ class CredentialReceiver:
 
     def take_com(self, now: int, com: CertificateOfMembership) -> Acceptance | None:
         """A certificate of membership, pushed or attached to a frame; None if its network is not joined."""
-        return self._consider(
+        result = self._consider(
             now, com.nwid, com.issued_to, lambda members, identity_of: members.offer_com(now, com, identity_of)
         )
+        if result is Acceptance.REJECTED:
+            self._report(now, com, CredentialType.COM, 0)
+        return result
 
     def _take(self, now: int, credential: Capability | Tag | CertificateOfOwnership) -> Acceptance | None:
-        return self._consider(
+        result = self._consider(
             now,
             credential.nwid,
             credential.issued_to,
             lambda members, identity_of: members.offer(now, credential, identity_of),
         )
+        if result is Acceptance.REJECTED:
+            self._report(now, credential, KINDS[type(credential)], credential.id)
+        return result
+
+    def _report(
+        self,
+        now: int,
+        credential: CertificateOfMembership | Capability | Tag | CertificateOfOwnership,
+        kind: CredentialType,
+        number: int,
+    ) -> None:
+        """Tell an observer that a credential was not taken, and whether a revocation is why."""
+        network = self._core.networks[credential.nwid]
+        holder = credential.issued_to
+        member = network.members.get(holder)
+        revoked = member is not None and credential.timestamp <= member.threshold(kind, number)
+        reason = "revoked" if revoked else "invalid"
+        self._core.trace.credential_rejected(now, network, kind, number, credential.timestamp, holder, reason)
 
     def _take_revocation(self, ctx: PacketContext, revocation: Revocation) -> Acceptance | None:
         result = self._consider(

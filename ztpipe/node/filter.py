@@ -59,6 +59,14 @@ class Filter:
 
     def outbound(self, now: int, network: Network, zt_dest: int, frame: EthernetFrame, *, copies: bool) -> bool:
         """Whether the frame may go to `zt_dest` (0: not decided yet). `copies` False: no TEE, no WATCH."""
+        passed = self._outbound(now, network, zt_dest, frame, copies=copies)
+        trace, own = self._core.trace, self._core.address
+        trace.filter_decision(now, network, frame, own, zt_dest, no_tee=not copies, inbound=False, result=int(passed))
+        if not passed:
+            trace.outgoing_dropped(now, network, frame, "filter blocked")
+        return passed
+
+    def _outbound(self, now: int, network: Network, zt_dest: int, frame: EthernetFrame, *, copies: bool) -> bool:
         config = network.config
         if config is None:
             return False
@@ -86,6 +94,12 @@ class Filter:
 
     def inbound(self, now: int, network: Network, peer: int, frame: EthernetFrame) -> Inbound:
         """Whether a frame that came from `peer` is delivered; if not it is counted, unless it was redirected."""
+        result = self._inbound(now, network, peer, frame)
+        trace, own = self._core.trace, self._core.address
+        trace.filter_decision(now, network, frame, peer, own, no_tee=False, inbound=True, result=result)
+        return result
+
+    def _inbound(self, now: int, network: Network, peer: int, frame: EthernetFrame) -> Inbound:
         config = network.config
         if config is None:
             return Inbound.DROP

@@ -95,6 +95,7 @@ class InboundFrames:
             reason = self._check_bridging(ctx, network, frame)
             if reason:
                 self._core.drop(reason)
+                self._core.trace.incoming_dropped(ctx, network, frame, reason.replace("_", " "))
                 return False
         self._deliver(network, frame)
         return True

@@ -49,6 +49,7 @@ class OutboundFrames:
             self._core.drop("frame_too_large")
         elif frame.source != network.mac and not network.is_active_bridge:
             self._core.drop("not_a_bridge")
+            self._core.trace.outgoing_dropped(now, network, frame, "not a bridge")
         elif is_multicast_mac(frame.destination):
             self._multicast(now, network, config, frame)
         elif frame.destination == network.mac:
@@ -104,11 +105,13 @@ class OutboundFrames:
                 group = MulticastGroup(BROADCAST_MAC, target)
             elif not config.broadcast:
                 self._core.drop("broadcast_disabled")
+                self._core.trace.outgoing_dropped(now, network, frame, "broadcast disabled")
                 return
         elif self._answer_solicitation(network, config, frame):
             return
         if config.multicast_limit == 0:
             self._core.drop("multicast_disabled")
+            self._core.trace.outgoing_dropped(now, network, frame, "multicast disabled")
             return
         bridged = frame.source != network.mac
         if bridged and network.bridge.see_group(now, group):

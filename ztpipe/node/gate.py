@@ -66,6 +66,7 @@ class Gate:
 
     def refuse(self, ctx: PacketContext, network: Network) -> Outcome:
         """Ask the sender for its credentials and keep its packet until they have come (vl2 §5.5)."""
+        self._core.trace.access_denied(ctx, network)
         key = (network.nwid, ctx.peer.address)
         last = self._errors.get(key)
         if last is None or ctx.now - last >= ERROR_INTERVAL_MS:

@@ -30,7 +30,7 @@ MAX_CREDENTIALS: Final = 128
 IDLE_TIMEOUT_MS: Final = 7_200_000
 """A member not heard of for the greatest credential delta has nothing left that could still be in force."""
 
-_KINDS: Final = {
+KINDS: Final = {
     Tag: CredentialType.TAG,
     Capability: CredentialType.CAPABILITY,
     CertificateOfOwnership: CredentialType.COO,
@@ -102,6 +102,12 @@ class Member:
         if abs(credential.timestamp - config_timestamp) > max_delta:
             return False
         return credential.timestamp > self.thresholds.get((kind, credential.id), NEVER)
+
+    def threshold(self, kind: CredentialType, number: int) -> int:
+        """Up to which time a credential of this member was revoked."""
+        if kind is CredentialType.COM:
+            return self.com_threshold
+        return self.thresholds.get((kind, number), NEVER)
 
     def newest_threshold(self) -> int:
         """The latest time anything of this member was revoked up to."""
@@ -177,7 +183,7 @@ class MemberTable:
 
     def offer(self, now: int, credential: Credential, identity_of: IdentityLookup) -> Acceptance:
         """Consider a tag, capability or certificate of ownership for the member it was issued to."""
-        kind, issued_to = _KINDS[type(credential)], credential.issued_to
+        kind, issued_to = KINDS[type(credential)], credential.issued_to
         if credential.nwid != self.nwid or not issued_to:
             return Acceptance.REJECTED
         member = self._members.get(issued_to)

@@ -115,6 +115,7 @@ class Vl2Engine:
         if self._core.networks.pop(nwid, None) is None:
             return
         self._groups.forget_network(nwid)
+        self._core.trace.forget(nwid)
         self._vl1.emit(RemoveNetwork(nwid))
         self._vl1.emit(DestroyNetwork(nwid))
         self._vl1.emit(SaveState("network", nwid, None))
