@@ -1,0 +1,125 @@
+"""Two LANs joined at layer 2: by two of ours, and by one of ours and one unmodified bridge."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.pairs import Make, Pair, joined, reference, ztpipe
+from ztpipe.lab import Lab, LabNode, Namespace
+from ztpipe.lab.traffic import ping, transfer
+
+pytestmark = [
+    pytest.mark.interop,
+    pytest.mark.root,
+    pytest.mark.slow,
+    pytest.mark.timeout(240),
+    pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
+]
+REFERENCE_MISSING = "NOT TESTED AGAINST zerotier-one: set ZT_REFERENCE to an unmodified zerotier-one 1.14.1 program"
+
+CASES: dict[str, tuple[Make, Make]] = {
+    "two of ours": (ztpipe(), ztpipe()),
+    "ours and an unmodified one": (ztpipe(), reference()),
+    "an unmodified one and ours": (reference(), ztpipe()),
+}
+_SOL_PACKET, _PACKET_AUXDATA, _ETH_P_ALL = 263, 8, 3
+LEFT, RIGHT = "10.80.0.11", "10.80.0.12"
+
+
+@dataclass
+class Lans:
+    """A host behind each node, on the port of a Linux bridge whose other port is the node's TAP."""
+
+    pair: Pair
+    left: Namespace
+    right: Namespace
+
+
+def _behind(lab: Lab, gateway: Namespace, node: LabNode, nwid: str, label: str, address: str) -> Namespace:
+    host = lab.namespace(label)
+    gateway.run("ip", "link", "add", "br0", "type", "bridge", "forward_delay", "0")
+    gateway.run("ip", "link", "set", "br0", "up")
+    gateway.run("ip", "link", "set", node.network(nwid)["portDeviceName"], "master", "br0")
+    lab.cable(host, "eth0", [f"{address}/24", f"fd80::{address.rpartition('.')[2]}/64"], gateway)
+    return host
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: case.replace(" ", "-"))
+def lans(request: pytest.FixtureRequest) -> Iterator[Lans]:
+    if "unmodified" in request.param and "ZT_REFERENCE" not in os.environ:
+        pytest.skip(REFERENCE_MISSING)
+    with Lab("zpb") as lab:
+        pair = joined(lab, "b", "10.66.8", "10.67.8", *CASES[request.param])
+        for node in pair.nodes:
+            pair.nodes[0].authorise(pair.nwid, node.address, activeBridge=True)
+        for node in pair.nodes:
+            node.wait_for("being a bridge", lambda node=node: node.network(pair.nwid)["bridge"], 40)  # type: ignore[misc]
+        left = _behind(lab, pair.a, pair.nodes[0], pair.nwid, "left", LEFT)
+        right = _behind(lab, pair.b, pair.nodes[1], pair.nwid, "right", RIGHT)
+        deadline = time.monotonic() + 90
+        while not ping(left, RIGHT, count=1).times:
+            assert time.monotonic() < deadline, "the LANs never met"
+        yield Lans(pair, left, right)
+
+
+def test_hosts_on_both_lans_meet(lans: Lans) -> None:
+    """By ARP and by neighbour discovery, in both directions."""
+    for source, v4, v6 in ((lans.left, RIGHT, "fd80::12"), (lans.right, LEFT, "fd80::11")):
+        source.run("ip", "neigh", "flush", "dev", "eth0")
+        for target in (v4, v6):
+            ping(source, target, count=2)
+            assert ping(source, target, count=10, interval=0.1).lost == 0, target
+
+
+def test_bytes_arrive_unchanged(lans: Lans) -> None:
+    for source, sink, target in ((lans.left, lans.right, RIGHT), (lans.right, lans.left, LEFT)):
+        assert transfer(source, sink, target, 500_000).intact
+
+
+def _tap_wire(host: Namespace) -> socket.socket:
+    """A socket that sees and sends whole frames on the host's cable, tags included."""
+    wire = host.open_socket(socket.AF_PACKET, socket.SOCK_RAW)
+    wire.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
+    wire.bind(("eth0", _ETH_P_ALL))
+    wire.settimeout(0.5)
+    return wire
+
+
+def _tag_of(wire: socket.socket, marker: bytes) -> int | None:
+    """The VLAN tag of the next frame with that payload; the kernel hands it over beside the frame."""
+    deadline = time.monotonic() + 1
+    while time.monotonic() < deadline:
+        try:
+            data, ancillary, _, _ = wire.recvmsg(2000, 100)
+        except TimeoutError:
+            return None
+        for level, kind, blob in ancillary:
+            if marker in data and (level, kind) == (_SOL_PACKET, _PACKET_AUXDATA):
+                return int(struct.unpack("=IIIHHHH", blob[:20])[5])
+    return None
+
+
+def test_vlan_tags_are_carried(lans: Lans) -> None:
+    address = bytes.fromhex(lans.right.run("cat", "/sys/class/net/eth0/address").stdout.strip().replace(":", ""))
+    source = bytes.fromhex(lans.left.run("cat", "/sys/class/net/eth0/address").stdout.strip().replace(":", ""))
+    frame = address + source + bytes.fromhex("8100 6007 88b5") + b"tagged".ljust(60, b".")
+    with _tap_wire(lans.left) as sender, _tap_wire(lans.right) as receiver:
+        for _ in range(10):
+            sender.send(frame)
+            tag = _tag_of(receiver, b"tagged")
+            if tag is not None:
+                break
+    assert tag == 0x6007
+
+
+def test_neighbours_see_the_host_behind_not_the_bridge(lans: Lans) -> None:
+    ping(lans.left, RIGHT, count=2)
+    address = lans.right.run("cat", "/sys/class/net/eth0/address").stdout.strip()
+    assert address in lans.left.run("ip", "neigh", "show", RIGHT).stdout
