@@ -58,12 +58,14 @@ def joined(
     *,
     without: Sequence[str] = (),
     mtu: int = 1500,
+    cable: Callable[..., Pair] | None = None,
 ) -> Pair:
     """Node A is moon root and controller, both are members; returns when a ping crosses directly.
 
     `without`: ethtool features switched off at both ends of the cable (a poor network card). `mtu`: of the cable.
+    `cable`: lays it, instead of `bare`.
     """
-    pair = bare(lab, name, underlay, mtu=mtu)
+    pair = (cable or bare)(lab, name, underlay, mtu=mtu)
     for namespace in (pair.a, pair.b):
         for feature in without:
             namespace.run("ethtool", "-K", "eth0", feature, "off")

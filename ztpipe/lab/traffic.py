@@ -119,7 +119,8 @@ def iperf_server(sink: Namespace, port: int) -> Iterator[None]:
 
 _RECEIVER = """
 import hashlib, socket, sys
-server = socket.create_server(("", int(sys.argv[1])), family=socket.AF_INET)
+both = {"family": socket.AF_INET6, "dualstack_ipv6": True} if socket.has_dualstack_ipv6() else {}
+server = socket.create_server(("", int(sys.argv[1])), **both)
 print("ready", flush=True)
 conn, _ = server.accept()
 digest, total = hashlib.sha256(), 0
