@@ -158,7 +158,7 @@ def _ends(workers: dict[str, dict[str, dict[str, int]]]) -> dict[str, int]:
     ends: dict[str, int] = {}
     for worker in workers.values():
         for name, count in worker["counters"].items():
-            ours = name.startswith(("drop_tx_", "drop_send_", "drop_answer_"))  # packets of our own that could not be sent
+            ours = name.startswith(("drop_tx_", "drop_send_", "drop_answer_"))  # packets of our own that were not sent
             if count and not ours and (name.startswith("drop_") or name in ("node_handled", "open_packets")):
                 ends[name] = ends.get(name, 0) + count
     return ends
