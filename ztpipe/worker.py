@@ -35,6 +35,9 @@ __all__ = ["BATCH", "Boot", "End", "Source", "Worker", "launch"]
 #: Records per call of a stage.
 BATCH: Final = 32
 _HEARTBEAT_US: Final = 1_000_000
+#: Time slice, the shortest there is: whoever consumes what we deliver soon gets the CPU that we are on, before what we
+#: go on delivering overflows its buffer. Turns are short, so nothing is lost by it.
+_SLICE_US: Final = 100
 _OVERFLOW: Final = INDEX["drop_punt_overflow"]
 _READ: Final = select.EPOLLIN
 
@@ -365,8 +368,8 @@ def launch(loop: Callable[[Worker], None], boot: Boot, passed: PassedFds) -> Non
     log.configure(boot.config.log_level, boot.config.log_format, worker=boot.name)
     if lib.zt_process_setup(boot.parent, f"zt {boot.name}".encode()) != 0:
         raise SystemExit("control is gone")
-    if boot.config.sched == "batch":
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    if code := lib.zt_process_schedule(boot.config.sched == "batch", _SLICE_US):
+        log.get().warning("default scheduling", reason=os.strerror(-code))
     if boot.config.cpu is not None:
         try:
             os.sched_setaffinity(0, {boot.config.cpu})

@@ -2,9 +2,13 @@
 #include "context.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 /* ---- context ------------------------------------------------------------------------------------------------------------- */
 
@@ -141,6 +145,23 @@ int zt_process_setup(int parent, const char *name) {
         return -errno;
     }
     return getppid() == parent ? 0 : -ESRCH; /* after the prctl: a parent that died before it would go unnoticed */
+}
+
+/* struct sched_attr of the first version; glibc before 2.41 declares neither it nor the call */
+struct schedule {
+    uint32_t size, policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t runtime, deadline, period;
+};
+
+int zt_process_schedule(bool batch, uint32_t slice_us) {
+    struct schedule s = {.size = sizeof s,
+                         .policy = batch ? SCHED_BATCH : SCHED_OTHER,
+                         .nice = getpriority(PRIO_PROCESS, 0),
+                         .runtime = (uint64_t)slice_us * 1000};
+    return syscall(SYS_sched_setattr, 0, &s, 0) == 0 ? 0 : -errno;
 }
 
 /* ---- counters ------------------------------------------------------------------------------------------------------------------ */

@@ -47,6 +47,9 @@ int zt_rings_pending(const struct zt_stage *stages, int count);
 
 /* Die when the parent does (-ESRCH: it already has: its pid is not `parent`), and be called `name` in ps. 0 or -errno. */
 int zt_process_setup(int parent, const char *name);
+/* Scheduling class of the calling thread, keeping its niceness, and its time slice (100 us to 100 ms; a kernel before 6.12 ignores it).
+ * 0 or -errno. */
+int zt_process_schedule(bool batch, uint32_t slice_us);
 
 const char *zt_counter_name(int i); /* NULL when out of range */
 const char *zt_counter_text(int i);

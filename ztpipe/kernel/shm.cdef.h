@@ -210,6 +210,7 @@ struct zt_context *zt_context_new(struct zt_tables *tables, struct zt_key_entry 
                                   uint32_t offload);
 void zt_context_free(struct zt_context *c);
 int zt_process_setup(int parent, const char *name);
+int zt_process_schedule(bool batch, uint32_t slice_us);
 const char *zt_counter_name(int i);
 const char *zt_counter_text(int i);
 bool zt_punt_add(struct zt_context *c, const struct zt_punt *head, const void *data, size_t len);
