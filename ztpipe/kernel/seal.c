@@ -178,8 +178,8 @@ static void fragment(uint8_t *p, uint32_t n, const struct cut *cut) {
 }
 
 /* Seal segment `i`. False: no room in the ring. */
-static bool seal_segment(struct zt_sealer *s, const struct route *r, const struct zt_super *super, uint32_t i) {
-    struct batch *b = &s->out[r->peer_index % s->outs];
+static bool seal_segment(struct zt_sealer *s, struct batch *b, const struct zt_super *super, uint32_t i) {
+    const struct route *r = &s->route;
     uint32_t n = ZT_FRAME_BODY + zt_super_size(super, i);
     struct cut cut = choose_cut(b, r, n);
     if (n > ZT_PACKET_LONGEST || cut.pieces > ZT_FRAGMENTS_MAX) {
@@ -220,8 +220,9 @@ static bool seal_record(struct zt_sealer *s, struct zt_reader *reader, struct zt
         zt_count(s->c, ZT_C_drop_no_session, 1);
         return true;
     }
+    struct batch *b = &s->out[rec->flow % s->outs]; /* a flow keeps to one peer worker, so it stays in order */
     for (; reader->part < super.segments; reader->part++) {
-        if (!seal_segment(s, r, &super, reader->part)) {
+        if (!seal_segment(s, b, &super, reader->part)) {
             return false;
         }
     }
