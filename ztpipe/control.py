@@ -27,7 +27,7 @@ from ztpipe.ipc import PuntKind, iter_punts
 from ztpipe.log import configure as configure_log
 from ztpipe.node.actions import ControllerRequest, Event
 from ztpipe.node.node import Node
-from ztpipe.runtime import controllers, metrics
+from ztpipe.runtime import controllers, metrics, notify
 from ztpipe.runtime.actions import ActionRunner
 from ztpipe.runtime.bindings import Bindings
 from ztpipe.runtime.clock import Clock
@@ -40,7 +40,7 @@ from ztpipe.runtime.slowpath import SlowPathCounters
 from ztpipe.runtime.startup import check_host, choose_ports, load_worlds, with_probed_offloads
 from ztpipe.shm.tables import Tables
 from ztpipe.store import Home
-from ztpipe.supervisor import Supervisor
+from ztpipe.supervisor import Supervisor, SupervisorError
 from ztpipe.wire.inetaddress import InetAddress
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ class Control:
         self._draining = False
         self._excluded: set[str] = set()
         self._settings_changed = asyncio.Event()
+        self._notifier = notify.from_environment()
         self._local_conf = LocalConfWatch(lambda: self.config, self._apply_local)
 
     # -- life ---------------------------------------------------------------------------------------------------------
@@ -91,6 +92,7 @@ class Control:
             self.feed(lambda node, now: node.start(now))
             log.info("node up", address=f"{self.identity.address:010x}", port=self.bindings.ports[0])
             await self._stop.wait()
+            self._notifier.stopping()
             log.info("stopping")
             self.feed(lambda node, now: node.stop(now))
         return self._exit_status
@@ -165,9 +167,21 @@ class Control:
             self._every(0.5, self.run_controller_actions),
             self._every(_METRICS, metrics_file.refresh),
             self._follow_underlay(),
+            self._tell_ready(),
         ):
             task = asyncio.ensure_future(work)
             stack.callback(task.cancel)
+        if self._notifier.watchdog is not None:
+            stack.callback(asyncio.ensure_future(self._every(self._notifier.watchdog, self._notifier.alive)).cancel)
+
+    async def _tell_ready(self) -> None:
+        """systemd starts what needs us once the workers run; it has a time limit of its own if they never do."""
+        try:
+            await self.supervisor.ready()
+        except SupervisorError as error:
+            log.error("data plane not ready", error=str(error))
+            return
+        self._notifier.ready(f"node {self.identity.address:010x} on port {self.bindings.ports[0]}")
 
     def _install_signals(self) -> None:
         loop = asyncio.get_running_loop()
