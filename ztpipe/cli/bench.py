@@ -1,0 +1,45 @@
+"""``ztpipe bench``: what the data plane costs on this machine."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from ztpipe.cli.errors import guarded
+
+
+@click.group(name="bench")
+def command() -> None:
+    """Measure ciphers, stages and workers on this machine."""
+
+
+@command.command()
+def crypto() -> None:
+    """Nanoseconds per packet of every cipher implementation that this machine can run."""
+    from ztpipe.cli import bench_crypto
+
+    bench_crypto.main()
+
+
+@command.command()
+@click.option("--rounds", type=click.IntRange(1, 1000), default=30, show_default=True, help="The best of them counts.")
+@click.option("--json", "as_json", is_flag=True, help="Print nanoseconds by kind of frame and stage as JSON.")
+def stages(rounds: int, as_json: bool) -> None:
+    """Nanoseconds per frame of every stage, from one TAP to another, without a network. Needs no root."""
+    from ztpipe.cli import bench_stages
+
+    bench_stages.main(rounds, as_json=as_json)
+
+
+@command.command()
+@click.option("--seconds", type=click.FloatRange(1, 60), default=3.0, show_default=True, help="Of each measurement.")
+@click.option("--streams", type=click.IntRange(1, 64), default=8, show_default=True, help="TCP streams.")
+def workers(seconds: float, streams: int) -> None:
+    """Share the load of several TCP streams among 1 and 2 workers of each kind, and say what more cores would do.
+
+    Needs root and iperf3.
+    """
+    from ztpipe.cli import bench_workers
+
+    sys.exit(guarded("ztpipe bench workers", lambda: bench_workers.main(seconds, streams)))
