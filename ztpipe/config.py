@@ -149,15 +149,12 @@ class WorkerConfig(msgspec.Struct, frozen=True):
     role: Role
     index: int
     layout: Layout
-    ring_slots: int
     gso: bool
     gro: bool
     tso: bool
     uso: bool
     sched: Literal["other", "batch"]
     cpu: int | None
-    log_level: str
-    log_format: str
     run_dir: str
 
 
@@ -206,15 +203,12 @@ class Config(msgspec.Struct, frozen=True):
             role=role,
             index=index,
             layout=self.layout,
-            ring_slots=self.ring_slots,
             gso=self.gso_offload,
             gro=self.gro_offload,
             tso=self.tso_offload,
             uso=self.uso_offload,
             sched=self.sched,
             cpu=self.pinning[(before + index) % len(self.pinning)] if self.pinning else None,
-            log_level=self.log_level,
-            log_format=self.log_format,
             run_dir=str(self.run_dir),
         )
 

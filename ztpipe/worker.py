@@ -16,12 +16,11 @@ import errno
 import os
 import select
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final
 
-from ztpipe import log
 from ztpipe.config import WorkerConfig
 from ztpipe.ipc import Command, CommandReader, Downlink, MessageKind, PassedFds, Uplink
 from ztpipe.kernel._kernel import ffi, lib
@@ -34,6 +33,8 @@ __all__ = ["BATCH", "Boot", "End", "Source", "Worker", "launch"]
 
 #: Records per call of a stage.
 BATCH: Final = 32
+#: Slots of a ring that one turn fills and empties: as few as keep the batches long, so that they stay in the cache.
+_PRIVATE_SLOTS: Final = 4
 _HEARTBEAT_US: Final = 1_000_000
 #: Time slice, the shortest there is: whoever consumes what we deliver soon gets the CPU that we are on, before what we
 #: go on delivering overflows its buffer. Turns are short, so nothing is lost by it.
@@ -151,7 +152,6 @@ class Worker:
     def __init__(self, boot: Boot) -> None:
         self.boot = boot
         self.running = True
-        self.log = log.get()
         self._tables = Tables.attach(boot.tables_fd, boot.keys_fd, writable=boot.keys_fd is not None)
         self._counters = Counters.attach(boot.counters_fd, boot.workers)
         self._bells = Bells.attach(boot.bells_fd)
@@ -198,7 +198,7 @@ class Worker:
 
     def private(self, name: str) -> tuple[RingSet, RingSet]:
         """Both ends (output, input) of a ring between two stages of this process; no bell."""
-        ring = RingRegion.create(name, self.boot.config.ring_slots, self.boot.id, self.boot.id, private=True)
+        ring = RingRegion.create(name, _PRIVATE_SLOTS, self.boot.id, self.boot.id, private=True)
         self._rings.append(ring)
         ends = RingSet(), RingSet()
         for end in ends:
@@ -329,6 +329,10 @@ class Worker:
             os.close(fd)
         return errno.EINVAL
 
+    def report(self, event: str, **fields: object) -> None:
+        """Tell control, which logs it: a worker does without a logging library, that is, without its memory."""
+        self._uplink.send(MessageKind.EVENT, event, fields)
+
     def stop(self, *_: object) -> None:
         """End after this turn; safe in a signal handler."""
         self.running = False
@@ -345,7 +349,7 @@ class Worker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None:
-            self._uplink.send(MessageKind.EVENT, "crash", {"error": repr(error)})
+            self.report("crash", error=repr(error))
         for source in self._sources.values():
             source.close()
         for free in reversed(self._freed):
@@ -365,15 +369,21 @@ def launch(loop: Callable[[Worker], None], boot: Boot, passed: PassedFds) -> Non
     """First function of a worker process: set the process up, attach, run `loop` until it is told to stop."""
     assert passed.fds
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C goes to the whole group; control decides
-    log.configure(boot.config.log_level, boot.config.log_format, worker=boot.name)
     if lib.zt_process_setup(boot.parent, f"zt {boot.name}".encode()) != 0:
         raise SystemExit("control is gone")
+    problems = list(_schedule(boot))
+    with Worker(boot) as worker:
+        for event, reason in problems:
+            worker.report(event, reason=reason)
+        loop(worker)
+
+
+def _schedule(boot: Boot) -> Iterator[tuple[str, str]]:
+    """Scheduling class, time slice and CPU of this process; yields what was refused, and why."""
     if code := lib.zt_process_schedule(boot.config.sched == "batch", _SLICE_US):
-        log.get().warning("default scheduling", reason=os.strerror(-code))
+        yield "default scheduling", os.strerror(-code)
     if boot.config.cpu is not None:
         try:
             os.sched_setaffinity(0, {boot.config.cpu})
         except OSError as problem:
-            log.get().warning("not pinned", cpu=boot.config.cpu, reason=problem.strerror)
-    with Worker(boot) as worker:
-        loop(worker)
+            yield f"not pinned to CPU {boot.config.cpu}", problem.strerror or ""
