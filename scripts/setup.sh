@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${1:-.venv} extra=${2:-}
 python=${PYTHON:-python3}
-packages=(gcc make libc6-dev python3-dev python3-venv libsodium-dev libssl-dev iproute2 iputils-ping iperf3 ethtool procps)
+packages=(gcc make libc6-dev python3-dev python3-venv libsodium-dev libssl-dev iproute2 nftables iputils-ping iperf3 ethtool procps)
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 
