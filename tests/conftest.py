@@ -19,13 +19,16 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked `root` are skipped for other users."""
-    if os.geteuid() == 0:
-        return
-    skip = pytest.mark.skip(reason="NOT TESTED: needs root (network namespaces, TAP devices)")
-    for item in items:
-        if "root" in item.keywords:
-            item.add_marker(skip)
+    """Tests marked `root` are skipped for other users, those marked `long` unless they are asked for."""
+    _skip(items, "root", os.geteuid() != 0, "NOT TESTED: needs root (network namespaces, TAP devices)")
+    _skip(items, "long", os.environ.get("ZTPIPE_LONG") != "1", "NOT TESTED: takes long; set ZTPIPE_LONG=1")
+
+
+def _skip(items: list[pytest.Item], marker: str, skipped: bool, reason: str) -> None:
+    if skipped:
+        for item in items:
+            if marker in item.keywords:
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
