@@ -93,7 +93,7 @@ def test_readiness(pair: Pair) -> None:
 def test_join_that_waits(pair: Pair) -> None:
     node = pair.nodes[1]
     node.api("DELETE", f"/network/{pair.nwid}")
-    answer = node.wait_for("the join", lambda: node.api_raw("POST", f"/network/{pair.nwid}?wait=OK&timeout=4", {}), 20)
+    answer = node.wait_for("the join", lambda: node.api_raw("POST", f"/network/{pair.nwid}?wait=OK&timeout=15", {}), 30)
     assert (answer[0], answer[1]["status"]) == (200, "OK")
     assert len(answer[1]["assignedAddresses"]) == 2
 

@@ -318,6 +318,28 @@ def test_own_addresses_are_announced_at_once() -> None:
     assert groups == {(0xFFFFFFFFFFFF, 0x0A090002), (0xFFFFFFFFFFFF, 0)}
 
 
+def _asked(member: Member, *, until: int) -> list[int]:
+    """When the member asks, by its two timers, ms after the join."""
+    member.host.vl1.take_sent()
+    times = []
+    for passed in range(500, until + 1, 500):
+        member.host.engine.soon(START + passed)
+        if passed % 5_000 == 0:
+            member.host.engine.tick(START + passed)
+        times += [passed for _ in member.host.vl1.take_sent(Verb.NETWORK_CONFIG_REQUEST)]
+    return times
+
+
+def test_who_just_joined_asks_soon_again_then_every_five_seconds() -> None:
+    assert _asked(Member(), until=15_000) == [1_500, 3_000, 4_500, 10_000, 15_000]
+
+
+def test_who_was_refused_asks_every_five_seconds_only() -> None:
+    member = Member()
+    member.error(ErrorCode.NETWORK_ACCESS_DENIED)
+    assert _asked(member, until=10_000) == [5_000, 10_000]
+
+
 # --- disk ---------------------------------------------------------------------------------------------------
 
 

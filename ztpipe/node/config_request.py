@@ -20,6 +20,9 @@ REFRESH_MS: Final = 60_000
 LOW_BANDWIDTH_FACTOR: Final = 64
 MIN_INTERVAL_MS: Final = 1_000
 """Controllers ignore requests that follow each other faster than this."""
+EARLY_REQUESTS: Final = 4
+EARLY_INTERVAL_MS: Final = 1_250
+"""How often a network just joined asks, and how far apart, until the background pass goes on alone."""
 OWN_REQUEST_ID: Final = (1 << 64) - 1
 """The packet ID that marks a request of our own to our own controller."""
 
@@ -68,9 +71,19 @@ class ConfigRequester:
         interval = REFRESH_MS * (LOW_BANDWIDTH_FACTOR if self._core.vl1.settings.low_bandwidth else 1)
         return now - network.last_config_update >= interval
 
+    def due_early(self, now: int, network: Network) -> bool:
+        """Whether a network that was just joined should ask before the next background pass.
+
+        Its first request may have been lost, have waited for the controller's identity, or have come too soon after one
+        of an earlier membership for the controller to look at it.
+        """
+        waiting = network.config is None and network.failure is None and network.requests < EARLY_REQUESTS
+        return waiting and now - network.last_request >= EARLY_INTERVAL_MS
+
     def request(self, now: int, network: Network) -> None:
         """Ask the controller of a network, which may be our own; not for ad-hoc networks."""
         network.last_request = now
+        network.requests += 1
         metadata = request_metadata(self._core.vl1.settings)
         if network.controller == self._core.address:
             identity = self._core.vl1.identity.without_private()

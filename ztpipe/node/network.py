@@ -38,6 +38,7 @@ class Network:
         self.last_config_update = NEVER
         """When a live configuration was last applied; NEVER after a cached one, so that we ask at once."""
         self.last_request = NEVER
+        self.requests = 0
         self.last_announce = NEVER
         self.members = MemberTable(nwid)
         self.bridge = BridgeTable()

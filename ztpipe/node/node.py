@@ -96,6 +96,7 @@ class Node:
         vl1.unproven.expire(now)
         vl1.fastpath.relay_changed(now)
         vl1.relay.tick()
+        self._vl2.soon(now)
 
     def _housekeeping(self, now: int) -> None:
         vl1 = self._vl1

@@ -142,6 +142,9 @@ class Vl2(Protocol):
     def tick(self, now: int) -> None:
         """Every ping check (5 s, 25 s in low-bandwidth mode)."""
 
+    def soon(self, now: int) -> None:
+        """Every 500 ms: what must not wait for the next ping check."""
+
     def housekeeping(self, now: int) -> None:
         """Every 30 s."""
 
@@ -183,6 +186,9 @@ class NullVl2:
     error_handlers: Mapping[ErrorCode, ErrorHandler] = field(default_factory=dict)
 
     def tick(self, now: int) -> None:
+        pass
+
+    def soon(self, now: int) -> None:
         pass
 
     def housekeeping(self, now: int) -> None:

@@ -132,6 +132,12 @@ class Vl2Engine:
                     self._likes.announce(now, network)
                 self._announce_to_members(now, network)
 
+    def soon(self, now: int) -> None:
+        """Every 500 ms: a network just joined asks again without waiting for the background pass."""
+        for network in tuple(self._core.networks.values()):
+            if self._requests.due_early(now, network):
+                self._request(now, network)
+
     def _request(self, now: int, network: Network) -> None:
         if not network.is_adhoc:
             self._requests.request(now, network)
