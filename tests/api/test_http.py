@@ -61,8 +61,36 @@ def test_post_without_host_carries_its_body(service: RecordedService, port: int)
     assert answer["allowGlobal"] is True
 
 
-def test_any_host_is_accepted(port: int) -> None:
-    assert get(port, "/health", b"Host: zerotier:9993\r\n")[0] == 200
+@pytest.mark.parametrize("host", ["zerotier:9993", "evil.example:9993", "", "[", "a b"])
+def test_any_host_is_accepted_with_a_token(port: int, host: str) -> None:
+    assert get(port, "/status", AUTH + f"Host: {host}\r\n".encode())[0] == 200
+    assert get(port, "/status?auth=TOKEN", f"Host: {host}\r\n".encode())[0] == 200
+
+
+@pytest.mark.parametrize("path", ["/health", "/livez", "/application"])
+@pytest.mark.parametrize(
+    ("headers", "admitted"),
+    [
+        ("Host: zerotier:9993", True),
+        ("Host: LOCALHOST", True),
+        ("Host: 10.1.2.3:9993", True),
+        ("Host: [fd00::5]:9993", True),
+        ("Host: node.prod.internal", True),
+        ("Host: rebound.example:9993", False),
+        ("Host: rebound.example.", False),
+        ("Host: 127.0.0.1.example", False),
+        ("Host: [fd00::5", False),
+        ("Host: localhost:9993\r\nOrigin: http://localhost:9993", True),
+        ("Host: localhost:9993\r\nOrigin: http://localhost:3000", False),
+        ("Host: localhost:9993\r\nOrigin: null", False),
+        ("Host: 127.0.0.1\r\nOrigin: https://evil.example", False),
+    ],
+)
+def test_pages_of_others_learn_nothing(port: int, path: str, headers: str, admitted: bool) -> None:
+    """What is answered without a token is guarded against DNS rebinding and cross-site requests."""
+    status = get(port, path, headers.encode() + b"\r\n")[0]
+    assert (status != 403) is admitted
+    assert get(port, path, AUTH + headers.encode() + b"\r\n")[0] != 403
 
 
 @pytest.mark.parametrize(

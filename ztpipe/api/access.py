@@ -5,7 +5,8 @@ from __future__ import annotations
 import hmac
 import ipaddress
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from ztpipe.api import probe_routes
 from ztpipe.api.tokens import Grant, Role, TokenFile
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 #: Answered without a token, to whom the source address admits.
 _OPEN_PATHS = frozenset({"/health", "/sso", *probe_routes.OPEN_PATHS})
+
+#: Endings of names that nobody can register, so that no page on the web can make a browser come here under one.
+_OWN_ENDINGS: Final = (".localhost", ".local", ".internal", ".home.arpa", ".lan", ".test")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -36,9 +40,22 @@ class Access:
             return token_is_one_of(request, (self._token, self._metrics_token))
         if not source_allowed(request.remote or "", management_from):
             return False
-        if request.path in _OPEN_PATHS or request.path.startswith("/app"):
+        if _is_open(request.path):
             return True
         return token_is_one_of(request, (self._token,)) or self._grant(request) is not None
+
+    def foreign(self, request: web.BaseRequest) -> bool:
+        """True for what a page of somebody else may have made a browser ask without a token: 403.
+
+        Only what is answered without one is in question. DNS rebinding shows in ``Host``, which then is a public name;
+        a cross-site request in ``Origin``, which then is another server's.
+        """
+        if not _is_open(request.path) or token_is_one_of(request, (self._token,)):
+            return False
+        host, origin = request.headers.get("Host", ""), request.headers.get("Origin")
+        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+            return True
+        return not _is_own_name(host)
 
     def role_permits(self, request: web.BaseRequest) -> bool:
         """False if `request`, which may be answered, is beyond the role of its named token: 403."""
@@ -78,6 +95,25 @@ def _networks(entries: tuple[str, ...]) -> tuple[Network, ...]:
         except ValueError:
             continue  # an entry that is no network admits nobody
     return tuple(networks)
+
+
+def _is_open(path: str) -> bool:
+    return path in _OPEN_PATHS or path.startswith("/app")
+
+
+def _is_own_name(host: str) -> bool:
+    """Whether the value of ``Host`` is an address, or a name that only resolvers around here know; absent counts."""
+    try:
+        name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+    except ValueError:
+        return False
+    if "." not in name or name.endswith(_OWN_ENDINGS):
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def token_is_one_of(request: web.BaseRequest, accepted: Iterable[str]) -> bool:

@@ -130,6 +130,8 @@ def _guard(service: Service, access: Access) -> Middleware:
         """Access first, then the route, with every failure in the reference's form."""
         if not access.permits(request, service.config().local.settings.allow_management_from):
             return answers.document(request, {}, HTTPStatus.UNAUTHORIZED)
+        if access.foreign(request):
+            return answers.document(request, {"error": "a page of another site may not ask this"}, HTTPStatus.FORBIDDEN)
         if not access.role_permits(request):
             return answers.document(request, {"error": "the token's role does not permit this"}, HTTPStatus.FORBIDDEN)
         ACTOR.set(access.actor(request))
