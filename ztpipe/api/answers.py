@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 from aiohttp import web
 
 #: What a form-encoded body may have in the reference; other bodies are bounded by the server.
 FORM_LIMIT = 8192
+#: How long a body may take to arrive.
+BODY_SECONDS = 30.0
 
 
 class BadBody(Exception):
@@ -46,8 +49,12 @@ def failure(description: str) -> web.Response:
 
 
 async def read_body(request: web.Request) -> bytes:
-    """The request's body; raises `web.HTTPRequestEntityTooLarge`."""
-    body = await request.read()
+    """The request's body; raises `web.HTTPRequestEntityTooLarge`, `web.HTTPRequestTimeout`."""
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            body = await request.read()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout from None
     if len(body) > FORM_LIMIT and request.content_type == "application/x-www-form-urlencoded":
         raise web.HTTPRequestEntityTooLarge(FORM_LIMIT, len(body))
     return body

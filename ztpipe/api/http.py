@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 import structlog
-from aiohttp import hdrs, http_exceptions, web
+from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from ztpipe.api import (
@@ -23,6 +23,7 @@ from ztpipe.api import (
     worker_routes,
 )
 from ztpipe.api.access import Access
+from ztpipe.api.connections import Acceptor, ConnectionServer, Runner
 from ztpipe.api.controller_routes import ACTOR
 from ztpipe.api.tokens import TOKEN_FILE, TokenFile
 from ztpipe.controller.errors import ControllerError
@@ -36,8 +37,7 @@ log = structlog.get_logger("api")
 _IDLE_SECONDS: Final = 5.0
 _REQUESTS_PER_CONNECTION: Final = 5
 _LINE_LIMIT: Final = 8192
-_HEAD_LIMIT: Final = 64 << 10
-_BODY_LIMIT: Final = 64 << 20
+_BODY_LIMIT: Final = 16 << 20
 
 
 def make_app(service: Service, access: Access) -> web.Application:
@@ -98,7 +98,10 @@ class Server:
 
     def __init__(self, service: Service, home: Home, *, port: int) -> None:
         self._port = port
-        self._runner = _Runner(
+        self._acceptor: Acceptor | None = None
+        #: Host and port of each listener.
+        self.addresses: list[tuple[str, int]] = []
+        self._runner = Runner(
             make_app(service, Access(home.auth_token(), home.metrics_token(), TokenFile(home.path / TOKEN_FILE))),
             access_log=None,
             keepalive_timeout=_IDLE_SECONDS,
@@ -110,17 +113,17 @@ class Server:
     async def start(self) -> None:
         """Bind and begin to answer."""
         sockets = bind(self._port)
+        self.addresses = [sock.getsockname()[:2] for sock in sockets]
         await self._runner.setup()
-        for sock in sockets:
-            await web.SockSite(self._runner, sock).start()
-
-    @property
-    def addresses(self) -> list[tuple[str, int]]:
-        """Host and port of each listener."""
-        return [(str(address[0]), int(address[1])) for address in self._runner.addresses]
+        server = self._runner.server
+        assert isinstance(server, ConnectionServer)
+        self._acceptor = Acceptor(sockets, server)
+        self._acceptor.start()
 
     async def stop(self) -> None:
-        """Let running requests end (a second at most) and close the listeners."""
+        """Close the listeners and let running requests end (a second at most)."""
+        if self._acceptor is not None:
+            self._acceptor.close()
         await self._runner.cleanup()
 
 
@@ -146,6 +149,8 @@ def _guard(service: Service, access: Access) -> Middleware:
             return answers.failure(error.message) if failed else answers.nothing(error.status)
         except web.HTTPRequestEntityTooLarge:
             return answers.nothing(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        except web.HTTPRequestTimeout:
+            return answers.nothing(HTTPStatus.REQUEST_TIMEOUT)
         except web.HTTPClientError:  # no such route, or not with this method
             return answers.nothing(HTTPStatus.NOT_FOUND)
         except asyncio.CancelledError:
@@ -175,53 +180,3 @@ class _Headers:
             if served >= _REQUESTS_PER_CONNECTION or getattr(request.protocol, "hostless", False):
                 response.force_close()
                 response.headers[hdrs.CONNECTION] = "close"
-
-
-class _Connection(web.RequestHandler):
-    """One client. Unlike plain aiohttp it accepts a first request of HTTP/1.1 without ``Host``, which is what
-    zerotier-cli of the reference sends (service §2.3); such a connection carries no second request.
-
-    What is not HTTP gets an empty 400 (414 for an endless request line), without noise in the log.
-    """
-
-    hostless = False
-    _head: bytes | None = b""  # of the first request, until it is complete
-
-    def data_received(self, data: bytes) -> None:
-        if self._head is not None:
-            data = self._head + data
-            end = data.find(b"\r\n\r\n")
-            if end < 0 and len(data) < _HEAD_LIMIT:
-                self._head = data
-                return
-            self._head = None
-            if end >= 0 and b"\nhost:" not in data[:end].lower():
-                self.hostless = True
-                data = data.replace(b" HTTP/1.1\r\n", b" HTTP/1.1\r\nHost: localhost\r\n", 1)
-        super().data_received(data)
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        if isinstance(exc, http_exceptions.LineTooLong):
-            status = HTTPStatus.REQUEST_URI_TOO_LONG
-        response = answers.nothing(status)
-        response.force_close()
-        return response
-
-
-class _Server(web.Server):
-    def __call__(self) -> web.RequestHandler:
-        return _Connection(self, loop=self._loop, **self._kwargs)
-
-
-class _Runner(web.AppRunner):
-    """An `AppRunner` whose connections are `_Connection`."""
-
-    async def _make_server(self) -> web.Server:
-        made = await super()._make_server()
-        return _Server(made.request_handler, request_factory=made.request_factory, **made._kwargs)
