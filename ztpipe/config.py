@@ -131,7 +131,8 @@ KNOBS: Final[tuple[Knob, ...]] = (
          _integer(4, 1024, power_of_two=True)),
     Knob("log_level", "logLevel", '"debug", "info", "warning" or "error"', "Least severe lines to log.",
          _choice("debug", "info", "warning", "error")),
-    Knob("log_format", "logFormat", '"text" or "json"', "Form of log lines.", _choice("text", "json")),
+    Knob("log_format", "logFormat", '"auto", "text" or "json"', "Form of log lines; auto: text on a terminal.",
+         _choice("auto", "text", "json")),
     Knob("sched", "sched", '"other" or "batch"', "Scheduling class of the workers.", _choice("other", "batch")),
     Knob("pinning", "pinning", "a list of CPU numbers or null", "CPUs for the workers, dealt in turn.", _cpus),
     Knob("protocol_version", "protocolVersion", "a whole number from 5 to 12",
@@ -175,7 +176,7 @@ class Config(msgspec.Struct, frozen=True):
     uso_offload: bool = True
     ring_slots: int = 32
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["text", "json"] = "text"
+    log_format: Literal["auto", "text", "json"] = "auto"
     sched: Literal["other", "batch"] = "batch"
     pinning: tuple[int, ...] | None = None
     protocol_version: int = 12

@@ -27,7 +27,7 @@ from ztpipe.ipc import PuntKind, iter_punts
 from ztpipe.log import configure as configure_log
 from ztpipe.node.actions import ControllerRequest, Event
 from ztpipe.node.node import Node
-from ztpipe.runtime import controllers, metrics, notify
+from ztpipe.runtime import controllers, eventlog, metrics, notify
 from ztpipe.runtime.actions import ActionRunner
 from ztpipe.runtime.bindings import Bindings
 from ztpipe.runtime.clock import Clock
@@ -262,12 +262,11 @@ class Control:
             node.unknown_path(now, punt.address, punt.binding, InetAddress(*punt.remote))
 
     def _on_event(self, event: Event) -> None:
-        log.info(event.kind, **event.fields)
+        eventlog.tell(event)
         if event.kind in ("online", "offline"):
             self.networks.set_online(event.kind == "online")
         elif event.kind == "collision":
             self.home.retire_identity()
-            log.error("identity collision: a new identity is made at the next start")
             self.request_stop(1)
 
     # -- the controller ------------------------------------------------------------------------------------------------
@@ -283,6 +282,7 @@ class Control:
         """Send what an API request or the passing of time caused: pushes, revocations."""
         self.controller.tick(self.clock.now())
         controllers.deliver(self.node, self.clock.now(), self.controller.take_actions())
+        eventlog.tell_changes(self.controller.take_changes())
         self._drain()
 
     # -- the host ------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Logging of all processes: structlog, one line per event on stderr, text or JSON."""
+"""Logging of all processes: structlog, one line per event on stderr, text for people or JSON for programs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ def configure(level: str, form: str, **bound: object) -> None:
     """Set up logging of this process; `bound` fields (such as ``worker="crypto-0"``) appear in every line.
 
     `level` and `form` are `Config.log_level` and `Config.log_format`.
+    "auto" is text where stderr is a terminal, JSON elsewhere.
     """
+    if form == "auto":
+        form = "text" if sys.stderr.isatty() else "json"
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(**bound)
     rendering: list[structlog.typing.Processor] = (

@@ -330,6 +330,8 @@ class Supervisor:
                 self._on_punts(blob)
             case MessageKind.READY, _:
                 worker.ready.set()
+                if worker.restarts:
+                    self._log.info("worker restarted", worker=worker.seat.name, restarts=worker.restarts)
             case MessageKind.HEARTBEAT, (sequence,):
                 worker.acknowledged = max(worker.acknowledged, sequence)
             case MessageKind.DONE, (sequence, code):

@@ -11,6 +11,7 @@ from ztpipe.node.actions import (
     ConfigureNetwork,
     ControllerRequest,
     DestroyNetwork,
+    Event,
     InstallNetwork,
     RemoveNetwork,
     SaveState,
@@ -318,6 +319,19 @@ def test_own_addresses_are_announced_at_once() -> None:
     assert groups == {(0xFFFFFFFFFFFF, 0x0A090002), (0xFFFFFFFFFFFF, 0)}
 
 
+def test_each_change_of_the_status_is_told_once() -> None:
+    member = Member()
+    member.error(ErrorCode.NETWORK_ACCESS_DENIED)
+    member.error(ErrorCode.NETWORK_ACCESS_DENIED)
+    member.push(member.chunks()[0])
+    told = [(event.kind, event.fields) for event in member.host.vl1.take(Event)]
+    assert told == [
+        ("joined", {"network": member.nwid}),
+        ("network_status", {"network": member.nwid, "status": "ACCESS_DENIED"}),
+        ("network_status", {"network": member.nwid, "status": "OK"}),
+    ]
+
+
 def _asked(member: Member, *, until: int) -> list[int]:
     """When the member asks, by its two timers, ms after the join."""
     member.host.vl1.take_sent()
@@ -369,6 +383,7 @@ def test_leaving_removes_everything() -> None:
     member.host.vl1.actions.clear()
     member.host.engine.leave(member.now, member.nwid)
     assert member.host.vl1.actions == [
+        Event("left", {"network": member.nwid}),
         RemoveNetwork(member.nwid),
         DestroyNetwork(member.nwid),
         SaveState("network", member.nwid, None),

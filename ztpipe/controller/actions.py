@@ -33,4 +33,13 @@ class LocalError:
     code: ErrorCode
 
 
+@dataclass(frozen=True, slots=True)
+class MemberChanged:
+    """For the log: the member `address` of network `nwid` was authorised, or no longer is."""
+
+    nwid: int
+    address: int
+    authorized: bool
+
+
 ControllerAction = SendPacket | LocalConfig | LocalError

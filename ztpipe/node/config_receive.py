@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ztpipe.node.actions import ConfigureNetwork, InstallNetwork, SaveState
+from ztpipe.node.actions import ConfigureNetwork, Event, InstallNetwork, SaveState
 from ztpipe.node.membership import NEVER
 from ztpipe.node.policy import network_policy
 from ztpipe.node.seam import Outcome
@@ -138,7 +138,11 @@ class ConfigReceiver:
             )
 
     def configure(self, network: Network) -> None:
-        """Tell the host what the network is like now."""
+        """Tell the host what the network is like now, and the log if its status is another."""
+        if network.status is not network.told_status:
+            network.told_status = network.status
+            fields = {"network": network.nwid, "status": network.status.value}
+            self._core.vl1.emit(Event("network_status", fields))
         self._core.vl1.emit(ConfigureNetwork(network.nwid, network.config, network.status))
 
     # --- refusals -------------------------------------------------------------------------------------------

@@ -32,9 +32,21 @@ class FastPath:
             self.remove(peer)
             return
         if wanted != peer.installed:
+            self._tell(peer.installed, wanted)
             peer.installed = wanted
             self.core.emit(wanted)
         self._refresh_paths(peer)
+
+    def _tell(self, before: InstallPeer | None, wanted: InstallPeer) -> None:
+        """What an operator wants to know of a change: how the peer is reached, and from where to where it moved."""
+        if before is None or before.direct != wanted.direct:
+            kind = "peer_direct" if wanted.direct else "peer_relayed"
+        elif wanted.direct and before.remote != wanted.remote:
+            kind = "path_changed"
+        else:
+            return
+        fields = {"path": wanted.remote} if wanted.direct else {"relay": wanted.remote}
+        self.core.event(kind, peer=wanted.address, **fields)
 
     def _wanted(self, now: int, peer: Peer) -> InstallPeer | None:
         route = self.core.switch.route(now, peer)

@@ -33,6 +33,7 @@ class Network:
         self.config: NetworkConfig | None = None
         self.failure: NetworkStatus | None = None
         self.tap_error = False
+        self.told_status = NetworkStatus.REQUESTING_CONFIGURATION
         self.authentication_url = ""
         self.authentication_expiry = 0
         self.last_config_update = NEVER

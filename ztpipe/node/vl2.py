@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ztpipe.node.actions import DestroyNetwork, RemoveNetwork, SaveState
+from ztpipe.node.actions import DestroyNetwork, Event, RemoveNetwork, SaveState
 from ztpipe.node.adhoc import AdhocNotFound, adhoc_config
 from ztpipe.node.config_receive import ConfigReceiver
 from ztpipe.node.config_request import ConfigRequester
@@ -95,6 +95,7 @@ class Vl2Engine:
             self._core.drop("join_refused")
             return
         network = self._core.networks[nwid] = Network(nwid, self._core.address)
+        self._vl1.emit(Event("joined", {"network": nwid}))
         if not self._apply_cached(now, network):
             self._vl1.emit(SaveState("network", nwid, _PLACEHOLDER))
             self._configs.configure(network)
@@ -114,6 +115,7 @@ class Vl2Engine:
         """Leave a network and forget everything about it."""
         if self._core.networks.pop(nwid, None) is None:
             return
+        self._vl1.emit(Event("left", {"network": nwid}))
         self._groups.forget_network(nwid)
         self._core.trace.forget(nwid)
         self._vl1.emit(RemoveNetwork(nwid))
