@@ -249,7 +249,8 @@ def test_pushes_do_not_bring_deleted_members_back(bench: Bench) -> None:
     bench.controller.delete_network(bench.now, NWID)
     public_network(bench)
     assert bench.controller.list_members(NWID) == {}
-    assert {verb for _, verb in kinds(bench.controller.take_actions())} == {Verb.NETWORK_CREDENTIALS}
+    sent = kinds(bench.controller.take_actions())
+    assert {verb for _, verb in sent} == {Verb.NETWORK_CREDENTIALS, Verb.ERROR}, "no configuration"
     assert kinds(bench.request(NWID, node(A))) == [(A, Verb.OK)]
 
 
@@ -268,6 +269,21 @@ def test_deauthorising_revokes_at_every_member_online(bench: Bench) -> None:
     assert (revocation.target, revocation.threshold, revocation.credential_type) == (A, bench.now, CredentialType.COM)
     assert (revocation.credential_id, revocation.fast_propagate) == (0, True)
     assert error_of(bench.request(NWID, node(A))).code == ErrorCode.NETWORK_ACCESS_DENIED
+
+
+def test_who_is_deauthorised_is_told_and_who_never_had_access_is_not(bench: Bench) -> None:
+    private_network(bench)
+    authorize(bench, A)
+    for member in (A, B):
+        bench.request(NWID, node(member))
+    told = [
+        action for action in authorize(bench, A, False) if isinstance(action, SendPacket) and action.verb is Verb.ERROR
+    ]
+    assert [packet.destination for packet in told] == [A]
+    error = error_of(told)
+    assert (error.code, error.in_re_id) == (ErrorCode.NETWORK_ACCESS_DENIED, 0)
+    bench.controller.update_network(bench.now, NWID, {"name": "new"})
+    assert B not in {destination for destination, _ in kinds(bench.controller.take_actions())}
 
 
 def test_what_is_issued_after_a_revocation_is_newer_than_it(bench: Bench) -> None:

@@ -9,7 +9,7 @@ from heapq import heappop, heappush
 from typing import Any, Final, TypeVar
 
 from ztpipe.controller import coerce, listing, member, network
-from ztpipe.controller.actions import ControllerAction
+from ztpipe.controller.actions import ControllerAction, MemberChanged
 from ztpipe.controller.addresses import Random
 from ztpipe.controller.change import ANYONE, Change, entry
 from ztpipe.controller.coerce import JsonObject
@@ -24,6 +24,7 @@ from ztpipe.controller.store import Store, StoreError
 from ztpipe.wire.address import controller_of, format_address, format_nwid
 from ztpipe.wire.identity import Identity
 from ztpipe.wire.inetaddress import InetAddress
+from ztpipe.wire.protocol import ErrorCode
 
 API_VERSION: Final = 4
 _MAX_ID_TRIALS: Final = 100_000
@@ -52,6 +53,7 @@ class Controller:
         self._expiries: list[tuple[int, int, int]] = []  # heap of (time, nwid, address): ends of sign-ons
         self._ends: list[tuple[int, int, int]] = []  # the same of members that expire
         self._actions: list[ControllerAction] = []
+        self._changes: list[MemberChanged] = []
         self._schedule_ends()
 
     # --- requests --------------------------------------------------------------------------------------------------
@@ -98,6 +100,11 @@ class Controller:
         actions, self._actions = self._actions, []
         return actions
 
+    def take_changes(self) -> list[MemberChanged]:
+        """Remove and return what the log should tell."""
+        changes, self._changes = self._changes, []
+        return changes
+
     def metrics(self) -> dict[str, int]:
         """The metrics of controller §6 by name; those ending in `_count` of networks and members are gauges."""
         networks = list(self._state.networks())
@@ -119,7 +126,8 @@ class Controller:
             return
         if not isinstance(answer, Granted):
             self.counters["refused"] += 1
-            self._actions += self._sender.error(requester.address, nwid, packet_id, answer.code, answer.data)
+            if packet_id != UNASKED or self._lost_access(nwid, requester.address, answer.code):
+                self._actions += self._sender.error(requester.address, nwid, packet_id, answer.code, answer.data)
             return
         self.counters["granted"] += 1
         self._actions += self._sender.config(requester.address, answer.config, packet_id)
@@ -128,6 +136,14 @@ class Controller:
             status.last_grant = now
         if answer.expiry is not None and packet_id != UNASKED and len(self._expiries) < _MAX_EXPIRIES:
             heappush(self._expiries, (answer.expiry, nwid, requester.address))
+
+    def _lost_access(self, nwid: int, address: int, code: ErrorCode) -> bool:
+        """Whether a member that had a configuration has to be told, unasked, that it is no longer one.
+
+        It would notice within a minute, by asking again.
+        """
+        status = self._statuses.get(nwid, address)
+        return code is ErrorCode.NETWORK_ACCESS_DENIED and status is not None and status.last_grant is not None
 
     # --- unasked ---------------------------------------------------------------------------------------------------
 
@@ -147,6 +163,7 @@ class Controller:
     def _revoke(self, now: int, network: NetworkState, address: int) -> None:
         """Make the others stop accepting a member (controller §9.3).  What is issued from now on is newer."""
         self.counters["member_deauth"] += 1
+        self._changes.append(MemberChanged(network.nwid, address, authorized=False))
         network.not_before = max(network.not_before, now + 1)
         if not self._revocations.add(self._sender.revocation(network.nwid, address, now)):
             self.counters["drop_revocation_queue_full"] += 1
@@ -304,6 +321,7 @@ class Controller:
                 self._revoke(now, found, address)
             elif not was_authorized and member.is_authorized(record):
                 self.counters["member_auth"] += 1
+                self._changes.append(MemberChanged(found.nwid, address, authorized=True))
             self._schedule_end(found.nwid, address, record)
             self._pushes.add(found.nwid, address)
         if changed:

@@ -36,9 +36,7 @@ class Sender:
         return [SendPacket(member, Verb.OK, answer, True) for answer in answers]
 
     def error(self, member: int, nwid: int, packet_id: int, code: ErrorCode, data: bytes) -> list[ControllerAction]:
-        """An error in reply to request `packet_id`; nothing if nobody asked."""
-        if packet_id == UNASKED:
-            return []
+        """An error in reply to request `packet_id`, or to none: members take "denied" even so (vl2 §2.10)."""
         if member == self._identity.address:
             return [LocalError(nwid, code)]
         error = Error(Verb.NETWORK_CONFIG_REQUEST, packet_id, code, nwid.to_bytes(8, "big") + data)
