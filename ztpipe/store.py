@@ -127,17 +127,20 @@ class Home:
         """
         from ztpipe.wire.identity import Identity
 
-        secret, public = self.path / "identity.secret", self.path / "identity.public"
-        data = files.read(secret)
-        if data is None:
+        public = self.path / "identity.public"
+        identity = self.stored_identity()
+        if identity is None:
             identity = Identity.generate(random)
-            files.write(secret, identity.text(private=True).encode(), mode=files.SECRET)
+            files.write(self.path / "identity.secret", identity.text(private=True).encode(), mode=files.SECRET)
             files.write(public, identity.text().encode())
-            return identity
-        identity = self._parse_identity(data)
-        if files.read(public):
+        elif files.read(public):
             files.write(public, identity.text().encode())
         return identity
+
+    def stored_identity(self) -> Identity | None:
+        """The identity that lies here, None if there is none yet; raises `HomeError` as `identity`. Writes nothing."""
+        data = files.read(self.path / "identity.secret")
+        return None if data is None else self._parse_identity(data)
 
     def _parse_identity(self, data: bytes) -> Identity:
         from ztpipe.wire.errors import WireError

@@ -104,6 +104,17 @@ def test_cli_as_installed(pair: Pair) -> None:
     assert process.communicate(timeout=20)[0] == "OK\n"
 
 
+def test_doctor_finds_nothing_bad(pair: Pair) -> None:
+    node = pair.nodes[0]
+    process = pair.a.popen(sys.executable, "-m", "ztpipe", "doctor", str(node.home), "--json", stdout=subprocess.PIPE)
+    found = {row["what"]: row for row in json.loads(process.communicate(timeout=30)[0])}
+    assert process.returncode == 0, found
+    assert found["node"]["found"].startswith(node.address)
+    assert found["reachability"]["found"].startswith("1 of 1 peers directly")
+    assert pair.nwid in found["network"]["found"]
+    assert found["workers"]["verdict"] == "ok"
+
+
 def test_local_conf_is_taken_on_sighup_and_a_damaged_one_is_not(pair: Pair) -> None:
     node = pair.nodes[0]
     token = token_of(node)

@@ -10,6 +10,7 @@ import msgspec
 import structlog
 
 from ztpipe.config import Config
+from ztpipe.host.capabilities import has_net_admin
 from ztpipe.host.probe import probe
 from ztpipe.host.sockets import port_is_free, random_port
 from ztpipe.host.tap import TapError
@@ -18,7 +19,6 @@ from ztpipe.wire.errors import WireError
 from ztpipe.wire.world import EARTH, World, verify_update
 
 log = structlog.get_logger("control")
-_CAP_NET_ADMIN = 12
 
 
 def with_probed_offloads(config: Config) -> Config:
@@ -45,20 +45,12 @@ def check_host(config: Config) -> None:
             "/dev/net/tun is missing: load the tun module or pass the device into the container,"
             " or set ztpipe.requireTap to false for a node without networks",
         )
-    if not _has_net_admin():
+    if not has_net_admin():
         raise TapError(
             errno.EPERM,
             "no CAP_NET_ADMIN, so no TAP device can be made: run as root or grant it,"
             " or set ztpipe.requireTap to false for a node without networks",
         )
-
-
-def _has_net_admin() -> bool:
-    with open("/proc/self/status", encoding="ascii") as status:
-        for line in status:
-            if line.startswith("CapEff:"):
-                return bool(int(line.split()[1], 16) >> _CAP_NET_ADMIN & 1)
-    return False
 
 
 def choose_ports(config: Config) -> list[int]:
