@@ -42,10 +42,10 @@ def nothing(status: int) -> web.Response:
     return web.Response(status=status)
 
 
-def failure(description: str) -> web.Response:
-    """500 with the form of the reference."""
-    body = f'{{"error": 500, "description": {json.dumps(description)}}}'
-    return web.Response(status=500, body=body.encode(), content_type="application/json")
+def failure(description: str, status: int = 500) -> web.Response:
+    """An error with the form of the reference."""
+    body = f'{{"error": {int(status)}, "description": {json.dumps(description)}}}'
+    return web.Response(status=status, body=body.encode(), content_type="application/json")
 
 
 async def read_body(request: web.Request) -> bytes:

@@ -155,6 +155,9 @@ def _guard(service: Service, access: Access) -> Middleware:
             return answers.nothing(HTTPStatus.NOT_FOUND)
         except asyncio.CancelledError:
             raise
+        except OSError as error:  # a full or read-only disk, mostly: what cannot be kept was not done
+            log.error("cannot be stored", method=request.method, path=request.path, error=str(error))
+            return answers.failure(str(error), HTTPStatus.SERVICE_UNAVAILABLE)
         except Exception as error:  # the API must not take the node down, and clients expect this form
             log.exception("request failed", method=request.method, path=request.path)
             return answers.failure(str(error) or type(error).__name__)

@@ -108,6 +108,8 @@ class _NodeRoutes:
         settings = {field: given[key] for key, field in _PERMISSIONS.items() if isinstance(given.get(key), bool)}
         nwid = _id(request, "nwid")
         joined = self._service.set_network(nwid, settings)
+        if joined is None:  # an ID that names no controller
+            return answers.content(request, b"", HTTPStatus.NOT_FOUND)
         if wait is None:
             return answers.document(request, render.network(joined))
         found = await probe_routes.wait_ok(self._service, nwid, wait)

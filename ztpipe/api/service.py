@@ -95,7 +95,7 @@ class Service(Protocol):
     def networks(self) -> Sequence[JoinedNetwork]:
         """All joined networks, in any order."""
 
-    def set_network(self, nwid: int, settings: Mapping[str, bool]) -> JoinedNetwork:
+    def set_network(self, nwid: int, settings: Mapping[str, bool]) -> JoinedNetwork | None:
         """Join if needed and apply local permissions.
 
         `settings` holds any of allow_managed, allow_global, allow_default, allow_dns; others keep their value. Called

@@ -76,15 +76,16 @@ class Facade:
             return JoinedNetwork(record, settings)
         return JoinedNetwork(record, settings, host.device_name, _PORT_ERROR if host.error else 0)
 
-    def set_network(self, nwid: int, settings: Mapping[str, bool]) -> JoinedNetwork:
+    def set_network(self, nwid: int, settings: Mapping[str, bool]) -> JoinedNetwork | None:
+        """Settings are stored first: what cannot be kept is not done either (OSError)."""
         control = self._control
         stored = msgspec.structs.replace(control.home.network_settings(nwid), **settings)
+        control.home.save_network_settings(nwid, stored)
         if nwid not in control.networks.by_id:
             control.feed(lambda node, now: node.join(now, nwid))
-        control.home.save_network_settings(nwid, stored)
         if nwid in control.networks.by_id:
             control.networks.set_settings(nwid, local_settings(stored))
-        return next(self._joined(r) for r in control.node.network_statuses() if r.nwid == nwid)
+        return next((self._joined(r) for r in control.node.network_statuses() if r.nwid == nwid), None)
 
     def leave(self, nwid: int) -> bool:
         if not any(record.nwid == nwid for record in self._control.node.network_statuses()):

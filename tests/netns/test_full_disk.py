@@ -1,0 +1,89 @@
+"""A full disk, a real one: every write of a running node fails, and the node goes on; nothing on it is damaged."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.pairs import Pair, joined, ztpipe
+from ztpipe.lab import Lab, LabNode
+from ztpipe.lab.traffic import ping
+from ztpipe.wire.netconf import NetworkConfig
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
+
+_OTHER = "8056c2e21c000001"
+
+
+@contextlib.contextmanager
+def small_disk(directory: Path) -> Iterator[None]:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", directory], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", directory], check=True)
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    """Both homes on one small disk."""
+    with contextlib.ExitStack() as stack:
+        lab = stack.enter_context(Lab("zpf"))
+        stack.enter_context(small_disk(lab.directory))
+        yield joined(lab, "f", "10.66.49", "10.67.49", ztpipe(), ztpipe())
+
+
+def fill(directory: Path) -> Path:
+    """Take all that is left, to the last byte."""
+    filler = directory / "filler"
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 4096)
+    return filler
+
+
+def kept(home: Path) -> dict[str, bytes]:
+    """What must survive, byte for byte or as something newer that is whole."""
+    names = ("identity.secret", "identity.public", "authtoken.secret", "local.conf", "planet")
+    return {name: (home / name).read_bytes() for name in names}
+
+
+def whole(node: LabNode, nwid: str) -> None:
+    """Every file can be read as what it is, and no half of one lies around."""
+    NetworkConfig.decode((node.home / "networks.d" / f"{nwid}.conf").read_bytes())
+    json.loads((node.home / "local.conf").read_text())
+    assert not list(node.home.rglob(".*.new"))
+
+
+def test_a_full_disk(pair: Pair) -> None:
+    first, second = pair.nodes
+    homes = [kept(node.home) for node in pair.nodes]
+    filler = fill(first.home.parent)
+
+    status, answer = first.api_raw("POST", f"/controller/network/{pair.nwid}", {"name": "no room"})
+    assert status == 503, answer
+    assert first.api("GET", f"/controller/network/{pair.nwid}")["name"] == pair.name, "all or nothing"
+    status, answer = first.api_raw("POST", "/config/settings", {"settings": {"interfacePrefixBlacklist": ["x" * 9000]}})
+    assert status == 503, answer
+    for change, nwid in (({}, _OTHER), ({"allowDefault": True}, pair.nwid)):
+        status, answer = second.api_raw("POST", f"/network/{nwid}", change)
+        assert (status, answer["error"]) == (503, 503)
+    assert [network["id"] for network in second.api("GET", "/network")] == [pair.nwid]
+    assert second.network(pair.nwid)["allowDefault"] is False
+    assert second.log_tail().count("cannot be stored") == 2
+    second.wait_for("a line about the metrics", lambda: "metrics.prom cannot be written" in second.log_tail(), 10)
+    assert ping(pair.a, pair.target, count=5, interval=0.1).lost == 0
+    assert [kept(node.home) for node in pair.nodes] == homes
+    for node in pair.nodes:
+        whole(node, pair.nwid)
+
+    filler.unlink()
+    assert first.api("POST", f"/controller/network/{pair.nwid}", {"name": "room"})["name"] == "room"
+    second.wait_for("the new name", lambda: second.network(pair.nwid)["name"] == "room", 10)
+    second.wait_for("its cache", lambda: b"room" in (second.home / "networks.d" / f"{pair.nwid}.conf").read_bytes(), 10)
+    assert all(node.stop() == 0 for node in pair.nodes)
