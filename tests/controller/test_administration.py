@@ -118,7 +118,7 @@ def test_a_change_for_another_revision_is_refused(bench: Bench) -> None:
 
 def test_bulk_is_all_or_nothing(bench: Bench) -> None:
     bodies: dict[int, Any] = {A: {"authorized": True}, B: {"ipAssignments": [7]}}
-    assert refusal(lambda: bench.controller.update_members(bench.now, NWID, bodies)).status == 500
+    assert refusal(lambda: bench.controller.update_members(bench.now, NWID, bodies)).status == 400
     assert bench.controller.list_members(NWID) == {}
     bodies[B] = {"authorized": True, "name": "b"}
     answers = bench.controller.update_members(bench.now, NWID, bodies)

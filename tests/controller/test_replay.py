@@ -32,7 +32,7 @@ def _difference(reason: str, *fields: str) -> Difference:
 # A kept level also means one change less, where keeping it leaves the record as it was.
 TRACE_LEVEL = _difference("remoteTraceLevel is kept (controller §12 no. 2)", "remoteTraceLevel", "revision")
 CAPABILITIES = _difference("default capabilities also for members authorised later (§12 no. 3)", "capabilities")
-WORDING = _difference("the same status, a description in our own words", "description")
+REFUSED = _difference("a 400 that names the field, not a 500", "")
 LETTER_CASE = _difference("member IDs are always lowercase (§12 no. 11)", "id", "address")
 RANGE_RULES = _difference(
     "MATCH_INTEGER_RANGE is a rule like the others (§12 no. 7); remoteTraceLevel as above", "rules", "remoteTraceLevel"
@@ -50,12 +50,12 @@ DIFFERENCES: dict[str, Difference] = {
     "controller-api/44-update-network-rules-every-type": RANGE_RULES,
     "controller-api/45-update-network-rules-empty": TRACE_LEVEL,
     "controller-api/46-update-network-rules-not-array": TRACE_LEVEL,
-    "controller-api/47-update-network-rules-characteristics-bad-type": WORDING,
+    "controller-api/47-update-network-rules-characteristics-bad-type": REFUSED,
     "controller-api/53-member-after-authorised-request": CAPABILITIES,
     "controller-api/54-member-authorise-again-no-change": CAPABILITIES,
     "controller-api/55-member-list-unstable": CAPABILITIES,
     "controller-api/59-member-update-read-only-ignored": TRACE_LEVEL,
-    "controller-api/60-member-ipassignments-non-string": WORDING,
+    "controller-api/60-member-ipassignments-non-string": REFUSED,
     "controller-api/61-member-deauthorise": TRACE_LEVEL,
     "controller-api/62-member-deauthorise-again": TRACE_LEVEL,
     "controller-api/63-member-delete": TRACE_LEVEL,

@@ -74,7 +74,7 @@ def test_sampled_network_as_bytes() -> None:
 def test_a_mask_of_another_type_is_refused(mask: object) -> None:
     with pytest.raises(ControllerError) as raised:
         normalise_rules([{"type": "MATCH_CHARACTERISTICS", "mask": mask}], 10)
-    assert raised.value.status == 500
+    assert (raised.value.status, (raised.value.body or {})["field"]) == (400, "mask")
     assert parse_rules([{"type": "MATCH_CHARACTERISTICS", "mask": mask}, {"type": "ACTION_DROP"}], 10) == (
         Rule(RuleType.ACTION_DROP),
     )

@@ -11,9 +11,9 @@ import msgspec
 from msgspec import UnsetType
 
 from ztpipe.api import schemas
-from ztpipe.controller.errors import ControllerError, bad_value
-from ztpipe.controller.network import MAX_ELEMENTS
-from ztpipe.controller.rules_json import normalise_rules
+from ztpipe.controller.errors import bad_value
+from ztpipe.controller.rules_check import check_rules
+from ztpipe.wire.rule import MAX_CAPABILITY_RULES, MAX_RULES
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -26,12 +26,10 @@ def network(patch: schemas.NetworkPatch) -> dict[str, Any]:
     if not isinstance(patch.ipAssignmentPools, UnsetType):
         _pools(patch.ipAssignmentPools)
     if not isinstance(patch.rules, UnsetType):
-        _rules("rules", patch.rules)
+        check_rules("rules", patch.rules, MAX_RULES)
     if not isinstance(patch.capabilities, UnsetType):
         for at, capability in enumerate(patch.capabilities):
-            if len(capability.rules) > 64:
-                raise bad_value(f"capabilities[{at}].rules", "at most 64 rules")
-            _rules(f"capabilities[{at}].rules", capability.rules)
+            check_rules(f"capabilities[{at}].rules", capability.rules, MAX_CAPABILITY_RULES)
         _unique("capabilities", [capability.id for capability in patch.capabilities])
     if not isinstance(patch.tags, UnsetType):
         _unique("tags", [tag.id for tag in patch.tags])
@@ -90,17 +88,6 @@ def _pools(pools: Sequence[schemas.Pool]) -> None:
     for (version, _, end_before, _), (other, begin, _, at) in pairwise(ranges):
         if version == other and begin <= end_before:
             raise bad_value(f"ipAssignmentPools[{at}]", "a range that overlaps no other")
-
-
-def _rules(field: str, rules: list[schemas.Rule]) -> None:
-    """The controller leaves out what it does not know, which would change what the others mean."""
-    for at, rule in enumerate(rules):
-        try:
-            known = len(normalise_rules([rule], MAX_ELEMENTS)) == 1
-        except ControllerError as error:
-            raise bad_value(f"{field}[{at}]", f"a rule ({error.message})") from None
-        if not known:
-            raise bad_value(f"{field}[{at}].type", "the name of an action or match, e.g. ACTION_ACCEPT")
 
 
 def _unique(field: str, idents: Sequence[int]) -> None:

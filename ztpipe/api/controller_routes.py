@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from ztpipe.api import answers
+from ztpipe.api import answers, legacy_checks
 from ztpipe.controller.change import Change
-from ztpipe.controller.errors import ControllerError
-from ztpipe.wire.address import format_address
+from ztpipe.controller.errors import ControllerError, bad_value
+from ztpipe.wire.address import controller_of, format_address
 
 if TYPE_CHECKING:
     from ztpipe.api.service import JsonObject, Service
@@ -73,21 +73,27 @@ class _ControllerRoutes:
         return answers.document(request, self._controller.list_networks())
 
     async def create_network(self, request: web.Request) -> web.Response:
-        body = await answers.read_json(request)
+        body = await _body(request)
+        legacy_checks.network(body, None)
         return self._changed(request, self._controller.create_network(self._service.now(), body, change_of(request)))
 
     async def create_network_by_address(self, request: web.Request) -> web.Response:
-        """Only for our own address, in lower case: anything else is 400."""
-        if request.match_info["controller"] != format_address(self._service.status().address):
-            return answers.nothing(HTTPStatus.BAD_REQUEST)
+        """Only for our own address: anything else is 400."""
+        own = format_address(self._service.status().address)
+        if request.match_info["controller"].lower() != own:
+            raise bad_value("nwid", f"an ID that begins with the address of this controller, {own}")
         return await self.create_network(request)
 
     async def get_network(self, request: web.Request) -> web.Response:
         return answers.document(request, self._controller.get_network(_nwid(request)))
 
     async def update_network(self, request: web.Request) -> web.Response:
-        body = await answers.read_json(request)
-        now, nwid = self._service.now(), _nwid(request)
+        body, now, nwid = await _body(request), self._service.now(), _nwid(request)
+        stored = self._stored(lambda: self._controller.get_network(nwid))
+        own = self._service.status().address
+        if stored is None and controller_of(nwid) != own:
+            raise bad_value("nwid", f"an ID that begins with the address of this controller, {format_address(own)}")
+        legacy_checks.network(body, stored)
         return self._changed(request, self._controller.update_network(now, nwid, body, change_of(request)))
 
     async def delete_network(self, request: web.Request) -> web.Response:
@@ -101,8 +107,9 @@ class _ControllerRoutes:
         return answers.document(request, self._controller.get_member(_nwid(request), _address(request)))
 
     async def update_member(self, request: web.Request) -> web.Response:
-        body = await answers.read_json(request)
+        body = await _body(request)
         now, nwid, address = self._service.now(), _nwid(request), _address(request)
+        legacy_checks.member(body, self._stored(lambda: self._controller.get_member(nwid, address)))
         return self._changed(request, self._controller.update_member(now, nwid, address, body, change_of(request)))
 
     async def delete_member(self, request: web.Request) -> web.Response:
@@ -128,9 +135,25 @@ class _ControllerRoutes:
     def _members(self, nwid: int) -> list[JsonObject]:
         return [self._controller.get_member(nwid, int(member, 16)) for member in self._controller.list_members(nwid)]
 
+    def _stored(self, read: Callable[[], JsonObject]) -> JsonObject | None:
+        """The object that a POST changes; None if it does not exist."""
+        try:
+            return read()
+        except ControllerError:
+            return None
+
     def _changed(self, request: web.Request, result: JsonObject) -> web.Response:
         self._service.controller_changed()
         return answers.document(request, result)
+
+
+async def _body(request: web.Request) -> object:
+    """The JSON of a POST; none at all is taken for an empty object."""
+    try:
+        return await answers.read_json(request) if (await answers.read_body(request)).strip() else {}
+    except answers.BadBody as error:
+        message = f"the body: expected JSON: {error}"
+        raise ControllerError(HTTPStatus.BAD_REQUEST, message, {"error": message, "field": "body"}) from error
 
 
 def change_of(request: web.Request) -> Change:

@@ -34,8 +34,16 @@ def compile_(source: TextIO, reference: bool) -> None:
 @command.command()
 @_SOURCE
 def check(source: TextIO) -> None:
-    """Say whether a source compiles; the first error is shown with its place and what to do."""
-    compiled = _compiled(source)
+    """Say whether a controller takes a source; the first error is shown with its place and what to do."""
+    from ztpipe.controller.errors import ControllerError
+    from ztpipe.controller.rules_source import compiled_fields
+
+    text = _read(source)
+    compiled = _compile(source.name, text)
+    try:
+        compiled_fields(text)
+    except ControllerError as error:
+        _fail(f"{source.name}: {error.message.removeprefix('rulesSource: ')}")
     counts = (
         (len(compiled.rules), "rule"),
         (len(compiled.capabilities), "capability"),

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from ztpipe.controller import coerce
 from ztpipe.controller.coerce import JsonObject
-from ztpipe.controller.errors import ControllerError
+from ztpipe.controller.errors import bad_value
 from ztpipe.controller.network import MAX_ELEMENTS, trace_target
 from ztpipe.wire.address import format_address, format_nwid
 
@@ -137,7 +137,7 @@ def _ip_assignments(value: list[Any]) -> list[str]:
     result: list[str] = []
     for element in value:
         if not isinstance(element, str):
-            raise ControllerError(500, "every element of ipAssignments must be a string")
+            raise bad_value("ipAssignments", "an array of texts")
         address = coerce.address(element)
         if address is not None:
             result.append(coerce.ip_text(address.ip))

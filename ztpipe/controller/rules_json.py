@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from ztpipe.controller import coerce
 from ztpipe.controller.coerce import JsonObject
-from ztpipe.controller.errors import ControllerError
+from ztpipe.controller.errors import ControllerError, bad_value
 from ztpipe.wire.rule import Rule, RuleType
 
 _ADDRESS_MASK: Final = 0xFFFFFFFFFF
@@ -198,7 +198,7 @@ def _characteristics() -> _Codec:
     def parse(fields: JsonObject) -> bytes:
         mask = fields.get("mask", 0)
         if isinstance(mask, bool) or not isinstance(mask, int | float | str):
-            raise ControllerError(500, "the mask of MATCH_CHARACTERISTICS must be a number or a string")
+            raise bad_value("mask", "a number, or text of hex digits")
         number = coerce.hexadecimal(mask) if isinstance(mask, str) else coerce.integer(mask, 0)
         return number.to_bytes(8, "big")
 

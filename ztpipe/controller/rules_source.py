@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from ztpipe.controller.coerce import JsonObject, printable
 from ztpipe.controller.errors import ControllerError, bad_value
+from ztpipe.controller.rules_check import check_rules
 from ztpipe.rules.compiler import Compiled, RulesError, compile_rules
 from ztpipe.rules.hints import hint
 from ztpipe.wire.netconf import MAX_CAPABILITIES, MAX_TAGS
@@ -29,6 +30,7 @@ def compiled_fields(source: str) -> JsonObject:
     except RulesError as error:
         raise refused(error, source) from error
     _check_size(compiled)
+    _check_meaning(compiled)
     config = compiled.config()
     return config if any(config.values()) else {}
 
@@ -59,3 +61,19 @@ def _check_size(compiled: Compiled) -> None:
     for what, count, limit in counts:
         if count > limit:
             raise bad_value("rulesSource", f"at most {limit} {what}, not {count}")
+
+
+def _check_meaning(compiled: Compiled) -> None:
+    """The language takes some values that no rule can hold: ``ipsrc 999.1.2.3/8``, ``vlan 70000``, an ID used twice."""
+    try:
+        check_rules("rules", compiled.rules, MAX_RULES)
+        for capability in compiled.capabilities:
+            rules: Any = capability["rules"]
+            check_rules(f"capability {capability['id']}", rules, MAX_CAPABILITY_RULES)
+    except ControllerError as error:
+        message = f"rulesSource: compiled to {error.message}"
+        raise ControllerError(400, message, {"error": message, "field": "rulesSource"}) from error
+    idents = [tag["id"] for tag in compiled.tags]
+    for ident in idents:
+        if idents.count(ident) > 1:
+            raise bad_value("rulesSource", f"tags with different IDs, but two have {ident}")
