@@ -38,6 +38,7 @@ from ztpipe.runtime.reload import LocalConfWatch, report
 from ztpipe.runtime.settings import node_settings, underlay_filter
 from ztpipe.runtime.slowpath import SlowPathCounters
 from ztpipe.runtime.startup import check_host, choose_ports, load_worlds, with_probed_offloads
+from ztpipe.shm.replay import SharedReplay
 from ztpipe.shm.tables import Tables
 from ztpipe.store import Home
 from ztpipe.supervisor import Supervisor, SupervisorError
@@ -137,6 +138,7 @@ class Control:
             networks=self.home.networks(),
             peers=self.home.peers(),
             settings=node_settings(self.config),
+            replay=SharedReplay(self.tables),
         )
         self.runner = ActionRunner(
             self.tables,
@@ -304,9 +306,17 @@ class Control:
                 log.info("interface left out of the underlay", interface=interface, reason=reason, hint=hint)
 
     async def _follow_underlay(self) -> None:
-        async for _ in self.netlink.changes():
-            await self._sync_underlay()
-            self.feed(lambda node, now: node.links_changed(now))
+        """For good: whatever happens to one change or to the listener, the next change is followed."""
+        while True:
+            try:
+                async for _ in self.netlink.changes():
+                    await self._sync_underlay()
+                    self.feed(lambda node, now: node.links_changed(now))
+            except Exception as error:
+                log.warning("underlay not followed for a second", error=str(error) or type(error).__name__)
+            await asyncio.sleep(1)
+            with contextlib.suppress(Exception):  # what changed meanwhile, if the host can tell
+                await self._sync_underlay()
 
     def _scan_groups(self) -> None:
         self.networks.scan_all_groups()

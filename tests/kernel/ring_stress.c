@@ -300,13 +300,13 @@ static void read_tables(void) {
 }
 
 static void run_tables(void) {
-    size_t size = zt_tables_size(1, PEERS * 2, 4, 4);
+    size_t size = zt_tables_size(1, PEERS * 2, 4, 4, 0);
     pthread_t thread;
     tables = aligned_alloc(64, size);
     keys = aligned_alloc(64, zt_keys_size(PEERS * 2));
     memset(tables, 0, size);
     memset(keys, 0, zt_keys_size(PEERS * 2));
-    if (zt_tables_init(tables, size, 1, PEERS * 2, 4, 4, 0, 0) != 0 || pthread_create(&thread, NULL, write_tables, NULL) != 0) {
+    if (zt_tables_init(tables, size, 1, PEERS * 2, 4, 4, 0, 0, 0) != 0 || pthread_create(&thread, NULL, write_tables, NULL) != 0) {
         abort();
     }
     read_tables();

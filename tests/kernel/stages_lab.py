@@ -133,10 +133,13 @@ def _endpoint(e: Any) -> Endpoint | None:
 
 
 class Lab:
-    """One node's tables and context, with one pipe per direction; use as a context manager."""
+    """One node's tables and context, with one pipe per direction; use as a context manager.
 
-    def __init__(self, address: int = A, *, offload: int = ALL_OFFLOADS, slots: int = 4) -> None:
-        self.tables = Tables.create(address, Sizes(8, 64, 64, 64), 1_000_000)
+    `replay_sets`: 0 so that tests may put in one packet several times.
+    """
+
+    def __init__(self, address: int = A, *, offload: int = ALL_OFFLOADS, slots: int = 4, replay_sets: int = 0) -> None:
+        self.tables = Tables.create(address, Sizes(8, 64, 64, 64, replay_sets), 1_000_000)
         self.counters = Counters.create(["lab"])
         self.context = lib.zt_context_new(
             self.tables.pointer, self.tables.keys_pointer, self.counters.block(0), ffi.NULL, offload

@@ -60,7 +60,7 @@ def _ring(slots: int, bells: Bells, producer: int, consumer: int) -> tuple[RingS
 @pytest.fixture
 def bench() -> Iterator[Bench]:
     bells, counters = Bells.create(3), Counters.create(["a", "b", "c"])
-    tables = Region.private(lib.zt_tables_size(2, 2, 2, 2))
+    tables = Region.private(lib.zt_tables_size(2, 2, 2, 2, 0))
     into, out = _ring(4, bells, 0, 1), _ring(2, bells, 1, 2)
     context = lib.zt_context_new(
         ffi.cast("struct zt_tables *", tables.pointer), ffi.NULL, counters.block(1), bells.flag(1), 0

@@ -25,11 +25,12 @@ def crypto() -> None:
 @command.command()
 @click.option("--rounds", type=click.IntRange(1, 1000), default=30, show_default=True, help="The best of them counts.")
 @click.option("--json", "as_json", is_flag=True, help="Print nanoseconds by kind of frame and stage as JSON.")
-def stages(rounds: int, as_json: bool) -> None:
+@click.option("--replay-guard/--no-replay-guard", default=True, show_default=True, help="Look for copies of packets.")
+def stages(rounds: int, as_json: bool, replay_guard: bool) -> None:
     """Nanoseconds per frame of every stage, from one TAP to another, without a network. Needs no root."""
     from ztpipe.cli import bench_stages
 
-    bench_stages.main(rounds, as_json=as_json)
+    bench_stages.main(rounds, as_json=as_json, replay_guard=replay_guard)
 
 
 @command.command()

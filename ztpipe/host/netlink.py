@@ -137,26 +137,33 @@ class Netlink:
             await self._ip.route("del", **_route_fields(index, route))
 
     async def changes(self) -> AsyncIterator[None]:
-        """Yields after links or addresses changed, bursts folded into one."""
-        self._events = await AsyncIPRoute().__aenter__()
-        await self._events.bind(groups=RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR)
+        """Yields after links or addresses changed, bursts folded into one. Raises what the listener does."""
+        events = self._events = await AsyncIPRoute().__aenter__()
         wake = asyncio.Event()
 
         async def listen() -> None:
             while True:
-                assert self._events is not None
-                async for _ in self._events.get():
+                async for _ in events.get():
                     wake.set()
 
-        task = asyncio.create_task(listen())
+        task: asyncio.Task[None] | None = None
         try:
+            await events.bind(groups=RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR)
+            task = asyncio.create_task(listen())
+            task.add_done_callback(lambda _: wake.set())
             while True:
                 await wake.wait()
+                if task.done():
+                    task.result()
                 await asyncio.sleep(0.05)
                 wake.clear()
                 yield None
         finally:
-            task.cancel()
+            if task is not None:
+                task.cancel()
+            with contextlib.suppress(Exception):
+                await events.close()
+            self._events = None
 
 
 def halves(route: ManagedRoute) -> tuple[ManagedRoute, ...]:

@@ -5,6 +5,7 @@
  *   ring tail, published slots .................. the ring's consumer, until it releases
  *   tables (networks, peers, paths, members) .... control writes, every worker reads, per-entry sequence locks (table.h)
  *   activity stamps inside tables ............... crypto workers, relaxed atomics; control reads
+ *   packets seen lately, inside tables .......... crypto workers and control, compare and swap (replay.h)
  *   policies (rules and credentials) ............. control writes, behind the entries that refer to them (guard.h); workers copy
  *   keys ........................................ control writes; only crypto (and fused) workers map the region
  *   bells ....................................... `sleeping`: set by its worker, cleared by whoever wakes it
@@ -21,7 +22,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ZT_ABI_VERSION 2u
+#define ZT_ABI_VERSION 3u
 #define ZT_CACHE_LINE 64
 #define ZT_NONE 0xffffffffu /* "no index" */
 
@@ -104,6 +105,9 @@ struct zt_tables {
     uint32_t members_at;
     uint32_t policies_at;
     uint32_t policies_size; /* bytes */
+    uint32_t replay_at;
+    uint32_t replay_sets;   /* power of two, or 0: copies are not looked for */
+    uint64_t replay_seed;
     _Atomic uint32_t relay; /* not 0: peer workers forward what is for others (relay.h) */
     _Atomic uint32_t epoch; /* bumped after any change: cheap "did anything change" for workers' private caches */
 };
@@ -170,6 +174,12 @@ struct zt_path_entry {
     uint16_t reserved;
     struct zt_endpoint remote;
     _Atomic int64_t last_receive; /* crypto workers */
+};
+
+/* Packets seen lately (replay.h), in whichever set their hash says: 48 bits of it and 16 bits of time. 0: free. */
+#define ZT_REPLAY_WAYS 8u
+struct zt_replay_set {
+    alignas(ZT_CACHE_LINE) _Atomic uint64_t seen[ZT_REPLAY_WAYS];
 };
 
 /* Membership of a peer in a network. Open addressing by hash of (network, peer). */

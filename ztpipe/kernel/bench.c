@@ -1,5 +1,6 @@
 /* bench.c: see bench.h. */
 #include "bench.h"
+#include "replay.h"
 
 #include <string.h>
 #include <time.h>
@@ -31,6 +32,14 @@ int64_t zt_bench_stage(struct zt_crypto *crypto, int stage, struct zt_ring_ref *
         }
     }
     return spent;
+}
+
+int64_t zt_bench_replay(const struct zt_tables *t, const uint64_t *hash, uint8_t *seen, int n, int64_t now) {
+    int64_t start = nanoseconds();
+    for (int i = 0; i < n; i++) {
+        seen[i] = zt_replay_seen(t, hash[i], now);
+    }
+    return nanoseconds() - start;
 }
 
 int64_t zt_bench_ring(struct zt_ring_ref *producer, struct zt_ring_ref *consumer, int times) {

@@ -13,6 +13,9 @@
 int64_t zt_bench_stage(struct zt_crypto *crypto, int stage, struct zt_ring_ref *in, struct zt_ring_ref *out, const uint8_t *image, size_t n,
                        int times);
 
+/* Ask about `n` packets by their hashes; seen[i]: was it seen before? ns in total. */
+int64_t zt_bench_replay(const struct zt_tables *t, const uint64_t *hash, uint8_t *seen, int n, int64_t now);
+
 /* Publish and take `times` slots without content: ns in total. The two ends of one ring. */
 int64_t zt_bench_ring(struct zt_ring_ref *producer, struct zt_ring_ref *consumer, int times);
 

@@ -48,6 +48,10 @@
     X(drop_fragment_duplicate, "duplicate fragment")                                                                \
     X(drop_oversize_packet, "reassembled packet longer than allowed")                                               \
     X(drop_bad_mac, "authentication failed")                                                                        \
+    X(drop_replayed, "authentic, and a copy of a packet seen before")                                                \
+    X(drop_stranger_rate, "too many packets of unknown senders from one prefix, or of one unknown sender")           \
+    X(drop_stranger_budget, "more packets of unknown senders than the slow path has time for")                       \
+    X(drop_foreign_budget, "more packets for others, or of unsealed suites, than the slow path has time for")        \
     X(drop_bad_frame, "FRAME or EXT_FRAME too short or malformed")                                                  \
     X(drop_bad_frame_mac, "EXT_FRAME with a source or destination MAC that is not allowed")                         \
     X(drop_own_source, "packet to be relayed that claims to be from us")                                            \

@@ -91,8 +91,11 @@ static inline void zt_put64(uint8_t *p, uint64_t v) {
 #define ZT_FLAGS_SALSA 0x88u /* suite 1 with its historic "encrypted" bit */
 #define ZT_FLAGS_SIV 0x18u   /* suite 3 */
 #define ZT_HOPS 0x07u
+#define ZT_SUITE_NONE 0u /* Poly1305 over the clear text */
 #define ZT_SUITE_SALSA 1u
 #define ZT_SUITE_SIV 3u
+#define ZT_VERB_MASK 0x1fu
+#define ZT_VERB_HELLO 0x01u
 #define ZT_VERB_FRAME 0x06u
 #define ZT_VERB_EXT_FRAME 0x07u
 #define ZT_FRAME_NWID 28u

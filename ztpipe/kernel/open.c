@@ -2,7 +2,8 @@
  *
  * Only one thing is decided here: is this a FRAME or EXT_FRAME, authentic, from a member that passed the gate, let in by the rules?
  * Everything else is punted as it came, still sealed: other verbs, compressed payloads, unknown sources, packets for others. What it is
- * gets looked up by decrypting the first block only (peek), so that nothing is decrypted that will be punted.
+ * gets looked up by decrypting the first block only (peek). Nothing is punted that a known sender did not seal; what unknown ones send is
+ * bounded (strangers.h).
  *
  * A packet in pieces that lie back to back in one record is joined and opened where it lies: the slot is ours until it is released.
  */
@@ -10,11 +11,14 @@
 #include "flow.h"
 #include "guard.h"
 #include "reassemble.h"
+#include "replay.h"
 #include "session.h"
+#include "strangers.h"
 
 #include <stdlib.h>
 
 #define SOURCES 64u /* power of two */
+#define LOOK_AHEAD 6u /* datagrams */
 #define UNKNOWN_PATH_INTERVAL 1000 /* ms, per peer */
 
 /* A sender and what the tables say about it, as of the opener's epoch. */
@@ -56,6 +60,7 @@ struct zt_opener {
     int64_t now;
     int64_t *unknown_at; /* per peer: when an unknown path was reported last */
     struct source source[SOURCES];
+    struct zt_strangers strangers;
     uint8_t copy[ZT_PACKET_LONGEST]; /* a sealed packet that may have to be punted after all */
 };
 
@@ -68,6 +73,7 @@ struct zt_opener *zt_opener_new(struct zt_context *c, struct zt_sessions *sessio
     o->sessions = sessions;
     o->reassembler = zt_reassembler_new(c);
     o->guard = zt_guard_new(c->tables);
+    zt_strangers_init(&o->strangers);
     o->unknown_at = calloc(c->tables->max_peers, sizeof *o->unknown_at);
     for (; o->ins < in->count; o->ins++) {
         o->in[o->ins].ring = &in->ring[o->ins];
@@ -184,31 +190,35 @@ static void deliver(struct zt_opener *o, const struct source *s, const uint8_t m
     zt_coalescer_add(&o->out[flow % o->outs], s->network_index, flow, macs, body, n);
 }
 
-/* Authentic FRAME or EXT_FRAME, decrypted in place. `sealed`: a copy as it came, if it may have to be punted. */
-static void accept_frame(struct zt_opener *o, struct source *s, const struct arrival *a, const uint8_t *p, size_t n, const uint8_t *sealed) {
+/* Authentic FRAME or EXT_FRAME, decrypted in place. `sealed`: a copy as it came, if it may have to be punted. What is punted is the slow
+ * path's to know again; all else is remembered here, by `print`, as seen. */
+static void accept_frame(struct zt_opener *o, struct source *s, const struct arrival *a, const uint8_t *p, size_t n, const uint8_t *sealed,
+                         uint64_t print) {
     uint8_t macs[ZT_MACS_LEN];
     bool ext = p[ZT_P_VERB] == ZT_VERB_EXT_FRAME;
     uint32_t at = ext ? ZT_EXT_BODY : ZT_FRAME_BODY;
-    if (n <= at + 2) {
-        drop(o, ZT_C_drop_bad_frame);
-        return;
-    }
-    if (ext && zt_get48(p + ZT_EXT_MACS + 6) != s->mac) {
+    bool whole = n > at + 2, fits = whole && n - at - 2 <= s->network.mtu && n - at <= ZT_COALESCE_BODY_MAX;
+    if (whole && ext && zt_get48(p + ZT_EXT_MACS + 6) != s->mac) {
         punt(o, a, sealed, n); /* a bridge forwards: not ours to judge */
-        return;
-    }
-    if (n - at - 2 > s->network.mtu || n - at > ZT_COALESCE_BODY_MAX) {
-        drop(o, ZT_C_drop_tap_oversize);
         return;
     }
     zt_put48(macs, s->network.mac);
     zt_put48(macs + 6, s->mac);
-    zt_stamp_member(o->c->tables, s->member, o->now);
-    enum zt_decision decision = has_rules(s) ? zt_guard_inbound(o->guard, &s->pair, macs, p + at, n - at) : ZT_FILTER_PASS;
+    enum zt_decision decision = fits && has_rules(s) ? zt_guard_inbound(o->guard, &s->pair, macs, p + at, n - at) : ZT_FILTER_PASS;
     if (decision == ZT_FILTER_PUNT && sealed != NULL) {
         punt(o, a, sealed, n);
         return;
     }
+    if (zt_replay_seen(o->c->tables, print, o->now)) {
+        drop(o, ZT_C_drop_replayed);
+        return;
+    }
+    note_path(o, s, a, p);
+    if (!fits) {
+        drop(o, whole ? ZT_C_drop_tap_oversize : ZT_C_drop_bad_frame);
+        return;
+    }
+    zt_stamp_member(o->c->tables, s->member, o->now);
     if (decision != ZT_FILTER_PASS) {
         drop(o, ZT_C_drop_inbound_filter);
         return;
@@ -228,6 +238,42 @@ static bool is_ours(struct zt_opener *o, struct source *s, const uint8_t *peek, 
            (n > ZT_EXT_MACS + 6 && peek[ZT_EXT_FLAGS - ZT_P_VERB] == 0 && zt_get48(peek + ZT_EXT_MACS - ZT_P_VERB) == s->network.mac);
 }
 
+/* Of an unknown sender, or a clear HELLO that the known one did not seal: for the slow path to judge, if there is time. */
+static void punt_unknown(struct zt_opener *o, const struct arrival *a, const uint8_t *p, size_t n) {
+    enum zt_counter reason = zt_strangers_unknown(&o->strangers, p, a->remote, o->now, zt_tables_relay(o->c->tables));
+    if (reason != ZT_COUNTERS) {
+        drop(o, reason);
+        return;
+    }
+    punt(o, a, p, n);
+}
+
+static void punt_foreign(struct zt_opener *o, const struct arrival *a, const uint8_t *p, size_t n) {
+    enum zt_counter reason = zt_strangers_foreign(&o->strangers, o->now);
+    if (reason != ZT_COUNTERS) {
+        drop(o, reason);
+        return;
+    }
+    punt(o, a, p, n);
+}
+
+/* Of a known sender, and nothing for C: punted as it came, if the sender sealed it. */
+static void punt_authentic(struct zt_opener *o, const struct source *s, const struct arrival *a, uint8_t *p, size_t n) {
+    uint8_t suite = zt_suite(p);
+    if (suite != ZT_SUITE_NONE && suite != ZT_SUITE_SALSA && suite != ZT_SUITE_SIV) {
+        punt_foreign(o, a, p, n); /* trusted paths are configured in the slow path */
+        return;
+    }
+    memcpy(o->copy, p, n);
+    if (zt_session_open(s->session, suite, p, n)) {
+        punt(o, a, o->copy, n);
+    } else if (suite == ZT_SUITE_NONE && (o->copy[ZT_P_VERB] & ZT_VERB_MASK) == ZT_VERB_HELLO) {
+        punt_unknown(o, a, o->copy, n); /* somebody else with the same address? */
+    } else {
+        drop(o, ZT_C_drop_bad_mac);
+    }
+}
+
 /* A whole packet for us, sealed, n >= 28; may be changed in place. */
 static void open_packet(struct zt_opener *o, const struct arrival *a, uint8_t *p, size_t n) {
     if (n > ZT_PACKET_LONGEST) {
@@ -236,13 +282,19 @@ static void open_packet(struct zt_opener *o, const struct arrival *a, uint8_t *p
     }
     struct source *s = find_source(o, zt_get40(p + ZT_P_SOURCE));
     uint8_t suite = zt_suite(p), peek[16];
-    if (s->peer == ZT_NONE || (suite != ZT_SUITE_SALSA && suite != ZT_SUITE_SIV)) {
-        punt(o, a, p, n);
+    if (s->peer == ZT_NONE) {
+        punt_unknown(o, a, p, n);
         return;
     }
+    if (suite != ZT_SUITE_SALSA && suite != ZT_SUITE_SIV) {
+        punt_authentic(o, s, a, p, n);
+        return;
+    }
+    uint64_t print = zt_replay_hash(o->c->tables, p, 0);
+    zt_replay_prefetch(o->c->tables, print);
     zt_session_peek(s->session, suite, p, n, peek);
     if (!is_ours(o, s, peek, n)) {
-        punt(o, a, p, n);
+        punt_authentic(o, s, a, p, n);
         return;
     }
     bool keep = peek[0] == ZT_VERB_EXT_FRAME || (has_rules(s) && zt_guard_may_punt(o->guard, &s->pair));
@@ -253,8 +305,7 @@ static void open_packet(struct zt_opener *o, const struct arrival *a, uint8_t *p
         drop(o, ZT_C_drop_bad_mac);
         return;
     }
-    note_path(o, s, a, p);
-    accept_frame(o, s, a, p, n, keep ? o->copy : NULL);
+    accept_frame(o, s, a, p, n, keep ? o->copy : NULL, print);
 }
 
 /* ---- datagrams -------------------------------------------------------------------------------------------------------------- */
@@ -319,7 +370,7 @@ static uint32_t open_datagram(struct zt_opener *o, const struct zt_rec *rec, con
     if (n <= ZT_FRAGMENT_HEADER || (!fragment && n < ZT_PACKET_HEADER)) {
         drop(o, ZT_C_drop_short_datagram);
     } else if (zt_get40(d + ZT_P_DESTINATION) != o->c->tables->self) {
-        punt(o, &a, d, n);
+        punt_foreign(o, &a, d, n);
     } else if (fragment) {
         add_piece(o, &a, d, n);
     } else if ((d[ZT_P_FLAGS] & ZT_FLAG_FRAGMENTED) == 0) {
@@ -345,16 +396,35 @@ static bool all_have_room(struct zt_opener *o) {
     return o->outs != 0;
 }
 
-/* The record's datagrams from reader->part on. False: no room, part says where to go on. */
-static bool open_record(struct zt_opener *o, struct zt_reader *reader, struct zt_rec *rec) {
+/* Fetch what the replay guard will look at when it comes to these packets: memory answers while those before them are decrypted. */
+static void look_ahead(struct zt_opener *o, const struct run *r, uint32_t from, uint32_t to) {
+    for (uint32_t i = from, n; i < to && i < r->count; i++) {
+        const uint8_t *d = run_at(r, i, &n);
+        if (n >= ZT_PACKET_HEADER && d[ZT_P_SOURCE] != ZT_FRAGMENT_INDICATOR) {
+            zt_replay_prefetch(o->c->tables, zt_replay_hash(o->c->tables, d, 0));
+        }
+    }
+}
+
+static struct run run_of(struct zt_rec *rec) {
     struct run r = {.data = zt_rec_data(rec), .len = rec->len, .seg = rec->nseg > 1 && rec->seg != 0 ? rec->seg : rec->len};
     r.count = r.len == 0 ? 0 : (r.len + r.seg - 1) / r.seg;
+    return r;
+}
+
+/* The record's datagrams from reader->part on. False: no room, part says where to go on. */
+static bool open_record(struct zt_opener *o, struct zt_reader *reader, struct zt_rec *rec) {
+    struct run r = run_of(rec);
+    if (r.count > 1) {
+        look_ahead(o, &r, reader->part, reader->part + LOOK_AHEAD);
+    }
     while (reader->part < r.count) {
         if (!all_have_room(o)) {
             return false;
         }
         uint32_t taken = open_datagram(o, rec, &r, reader->part);
         zt_count(o->c, ZT_C_open_datagrams, taken);
+        look_ahead(o, &r, reader->part + LOOK_AHEAD, reader->part + LOOK_AHEAD + taken);
         reader->part += taken;
     }
     return true;

@@ -160,10 +160,10 @@ void zt_stamp_path(const struct zt_tables *t, uint32_t path, int64_t now);
 void zt_stamp_member(const struct zt_tables *t, uint32_t member, int64_t now);
 
 /* ---- tables: write ---- */
-size_t zt_tables_size(uint32_t max_networks, uint32_t max_peers, uint32_t max_paths, uint32_t max_members);
+size_t zt_tables_size(uint32_t max_networks, uint32_t max_peers, uint32_t max_paths, uint32_t max_members, uint32_t replay_sets);
 size_t zt_keys_size(uint32_t max_peers);
 int zt_tables_init(void *at, size_t size, uint32_t max_networks, uint32_t max_peers, uint32_t max_paths, uint32_t max_members,
-                   uint64_t self, int64_t clock_offset);
+                   uint32_t replay_sets, uint64_t self, int64_t clock_offset);
 int zt_tables_check(const void *at, size_t size);
 void zt_tables_set_clock(struct zt_tables *t, int64_t clock_offset);
 void zt_tables_set_relay(struct zt_tables *t, bool relay);

@@ -30,4 +30,5 @@ uint32_t zt_flow_hash(const uint8_t *body, size_t n, uint64_t seed);
 #define ZT_BENCH_OPEN ...
 int64_t zt_bench_stage(struct zt_crypto *crypto, int stage, struct zt_ring_ref *in, struct zt_ring_ref *out,
                        const uint8_t *image, size_t n, int times);
+int64_t zt_bench_replay(const struct zt_tables *t, const uint64_t *hash, uint8_t *seen, int n, int64_t now);
 int64_t zt_bench_ring(struct zt_ring_ref *producer, struct zt_ring_ref *consumer, int times);

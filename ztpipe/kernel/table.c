@@ -2,11 +2,13 @@
 #include "table.h"
 
 #include <errno.h>
+#include <sys/random.h>
 
 _Static_assert(sizeof(struct zt_network_entry) % sizeof(zt_word) == 0, "copied by words");
 _Static_assert(sizeof(struct zt_peer_entry) == ZT_CACHE_LINE, "one line per peer");
 _Static_assert(sizeof(struct zt_path_entry) == ZT_CACHE_LINE, "one line per path");
 _Static_assert(sizeof(struct zt_member_entry) == ZT_CACHE_LINE, "one line per member");
+_Static_assert(sizeof(struct zt_replay_set) == ZT_CACHE_LINE, "one line per set");
 _Static_assert(sizeof(struct zt_key_entry) == 2 * ZT_CACHE_LINE, "two lines per key");
 
 /* Ring records carry the network index in 16 bits. */
@@ -16,14 +18,14 @@ _Static_assert(sizeof(struct zt_key_entry) == 2 * ZT_CACHE_LINE, "two lines per 
 /* ---- layout ------------------------------------------------------------------------------------------------------------ */
 
 struct layout {
-    size_t networks, peers, paths, members, policies, size;
+    size_t networks, peers, paths, members, policies, replay, size;
 };
 
 static bool valid_max(uint32_t max, uint32_t limit) { return max != 0 && (max & (max - 1)) == 0 && max <= limit; }
 
-static bool layout_of(uint32_t networks, uint32_t peers, uint32_t paths, uint32_t members, struct layout *l) {
+static bool layout_of(uint32_t networks, uint32_t peers, uint32_t paths, uint32_t members, uint32_t replay_sets, struct layout *l) {
     if (!valid_max(networks, ZT_MAX_NETWORKS) || !valid_max(peers, ZT_MAX_ENTRIES) || !valid_max(paths, ZT_MAX_ENTRIES) ||
-        !valid_max(members, ZT_MAX_ENTRIES)) {
+        !valid_max(members, ZT_MAX_ENTRIES) || (replay_sets != 0 && !valid_max(replay_sets, ZT_MAX_ENTRIES))) {
         return false;
     }
     l->networks = (sizeof(struct zt_tables) + ZT_CACHE_LINE - 1) / ZT_CACHE_LINE * ZT_CACHE_LINE;
@@ -31,13 +33,14 @@ static bool layout_of(uint32_t networks, uint32_t peers, uint32_t paths, uint32_
     l->paths = l->peers + (size_t)peers * sizeof(struct zt_peer_entry);
     l->members = l->paths + (size_t)paths * sizeof(struct zt_path_entry);
     l->policies = l->members + (size_t)members * sizeof(struct zt_member_entry);
-    l->size = l->policies + ZT_POLICIES_SIZE;
+    l->replay = (l->policies + ZT_POLICIES_SIZE + ZT_CACHE_LINE - 1) / ZT_CACHE_LINE * ZT_CACHE_LINE;
+    l->size = l->replay + (size_t)replay_sets * sizeof(struct zt_replay_set);
     return true;
 }
 
-size_t zt_tables_size(uint32_t max_networks, uint32_t max_peers, uint32_t max_paths, uint32_t max_members) {
+size_t zt_tables_size(uint32_t max_networks, uint32_t max_peers, uint32_t max_paths, uint32_t max_members, uint32_t replay_sets) {
     struct layout l;
-    return layout_of(max_networks, max_peers, max_paths, max_members, &l) ? l.size : 0;
+    return layout_of(max_networks, max_peers, max_paths, max_members, replay_sets, &l) ? l.size : 0;
 }
 
 size_t zt_keys_size(uint32_t max_peers) {
@@ -45,10 +48,10 @@ size_t zt_keys_size(uint32_t max_peers) {
 }
 
 int zt_tables_init(void *at, size_t size, uint32_t max_networks, uint32_t max_peers, uint32_t max_paths, uint32_t max_members,
-                   uint64_t self, int64_t clock_offset) {
+                   uint32_t replay_sets, uint64_t self, int64_t clock_offset) {
     struct zt_tables *t = at;
     struct layout l;
-    if (!layout_of(max_networks, max_peers, max_paths, max_members, &l) || size < l.size) {
+    if (!layout_of(max_networks, max_peers, max_paths, max_members, replay_sets, &l) || size < l.size) {
         return -EINVAL;
     }
     t->max_networks = max_networks;
@@ -63,6 +66,11 @@ int zt_tables_init(void *at, size_t size, uint32_t max_networks, uint32_t max_pe
     t->members_at = (uint32_t)l.members;
     t->policies_at = (uint32_t)l.policies;
     t->policies_size = ZT_POLICIES_SIZE;
+    t->replay_at = (uint32_t)l.replay;
+    t->replay_sets = replay_sets;
+    if (getrandom(&t->replay_seed, sizeof t->replay_seed, 0) != (ssize_t)sizeof t->replay_seed) {
+        return -EIO;
+    }
     t->abi = ZT_ABI_VERSION;
     t->magic = ZT_TABLES_MAGIC;
     return 0;
@@ -77,9 +85,9 @@ int zt_tables_check(const void *at, size_t size) {
     if (t->abi != ZT_ABI_VERSION) {
         return -EPROTONOSUPPORT;
     }
-    if (!layout_of(t->max_networks, t->max_peers, t->max_paths, t->max_members, &l) || size < l.size ||
+    if (!layout_of(t->max_networks, t->max_peers, t->max_paths, t->max_members, t->replay_sets, &l) || size < l.size ||
         t->networks_at != l.networks || t->peers_at != l.peers || t->paths_at != l.paths || t->members_at != l.members ||
-        t->policies_at != l.policies || t->policies_size != ZT_POLICIES_SIZE) {
+        t->policies_at != l.policies || t->policies_size != ZT_POLICIES_SIZE || t->replay_at != l.replay) {
         return -EINVAL;
     }
     return 0;

@@ -323,12 +323,12 @@ static inline void zt_stamp_member(const struct zt_tables *t, uint32_t member, i
 
 /* ---- writing: control only (table.c). 0 and above: index; below: -errno ----------------------------------------------- */
 
-/* Bytes of a region for these maxima (powers of two, networks <= 65536), or 0 when they are not valid. */
-size_t zt_tables_size(uint32_t max_networks, uint32_t max_peers, uint32_t max_paths, uint32_t max_members);
+/* Bytes of a region for these maxima (powers of two, networks <= 65536; replay_sets may be 0), or 0 when they are not valid. */
+size_t zt_tables_size(uint32_t max_networks, uint32_t max_peers, uint32_t max_paths, uint32_t max_members, uint32_t replay_sets);
 size_t zt_keys_size(uint32_t max_peers);
 /* `at`: zeroed memory of zt_tables_size bytes. 0 or -EINVAL. */
 int zt_tables_init(void *at, size_t size, uint32_t max_networks, uint32_t max_peers, uint32_t max_paths, uint32_t max_members,
-                   uint64_t self, int64_t clock_offset);
+                   uint32_t replay_sets, uint64_t self, int64_t clock_offset);
 /* May this mapping of `size` bytes be used? 0; -EPROTO not a table region; -EPROTONOSUPPORT other ABI; -EINVAL sizes do not fit. */
 int zt_tables_check(const void *at, size_t size);
 void zt_tables_set_clock(struct zt_tables *t, int64_t clock_offset);

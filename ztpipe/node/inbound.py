@@ -29,6 +29,9 @@ NONTRIVIAL: Final = frozenset(
 )
 """What makes a peer active (vl1-behaviour §1.3)."""
 
+FROM_SEVERAL_SOCKETS: Final = frozenset({Verb.HELLO, Verb.ECHO, Verb.NOP})
+"""What a sender rightly sends as one packet from each of its sockets, to be answered each time (vl1-behaviour §2.3)."""
+
 
 class Inbound:
     """Everything that arrives. `fresh`: peers that became known during this event."""
@@ -147,6 +150,10 @@ class Inbound:
         except WireError:
             peer.traffic.refused += 1
             raise
+        place = (binding, remote) if opened.verb in FROM_SEVERAL_SOCKETS else None
+        if core.replay.seen(now, packet, place):
+            core.drop("replayed")
+            return
         core.tally.packet_received(opened.verb, opened.payload)
         peer.traffic.received += 1
         ctx = PacketContext(

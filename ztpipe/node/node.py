@@ -13,6 +13,7 @@ from ztpipe.node.vl1 import Vl1Engine
 
 if TYPE_CHECKING:
     from ztpipe.node.actions import Action
+    from ztpipe.node.replay import Replay
     from ztpipe.node.seam import Vl2, Vl2Factory
     from ztpipe.node.status import MoonStatus, NetworkStatusRecord, NodeStatus, PeerStatus, PeerTraffic
     from ztpipe.node.tally import Tally
@@ -40,13 +41,15 @@ class Node:
         peers: Mapping[int, bytes] | None = None,
         settings: NodeSettings | None = None,
         vl2: Vl2Factory | None = None,
+        replay: Replay | None = None,
     ) -> None:
         """`networks`: cached config dictionaries (b"" if none) of networks to join at start. `peers`: peers.d records.
 
-        `vl2` makes the network layer (default: `ztpipe.node.vl2.Vl2Engine`).
+        `vl2` makes the network layer (default: `ztpipe.node.vl2.Vl2Engine`). `replay`: the memory of packets seen that
+        is shared with the data plane (default: one of its own).
         """
         topology = Topology(identity, planet, moons)
-        self._vl1 = Vl1Engine(identity, random, settings or NodeSettings(), topology, peers or {})
+        self._vl1 = Vl1Engine(identity, random, settings or NodeSettings(), topology, peers or {}, replay)
         self._networks = dict(networks or {})
         self._vl2 = (vl2 or _default_vl2)(self._vl1, self._networks)
         self._vl1.vl2 = self._vl2

@@ -24,6 +24,7 @@ from ztpipe.node.pingcheck import PingCheck
 from ztpipe.node.recovery import Recovery
 from ztpipe.node.relay import Relay
 from ztpipe.node.rendezvous import Meetings
+from ztpipe.node.replay import Replay, ReplayGuard
 from ztpipe.node.replies import ExpectedReplies
 from ztpipe.node.seam import NullVl2, PacketContext, Vl2
 from ztpipe.node.settings import Binding, NodeSettings
@@ -69,6 +70,7 @@ class Vl1Engine:
         settings: NodeSettings,
         topology: Topology,
         cached_peers: Mapping[int, bytes],
+        replay: Replay | None = None,
     ) -> None:
         self._identity = identity
         self._random = random
@@ -79,6 +81,7 @@ class Vl1Engine:
         self.external_addresses: tuple[InetAddress, ...] = ()
         self.paths = PathTable()
         self.replies = ExpectedReplies()
+        self.replay = replay or ReplayGuard(int.from_bytes(random(8), "big"))
         self.surface = Surface()
         self.cache = PeerCache(cached_peers)
         self._peers: dict[int, Peer] = {}

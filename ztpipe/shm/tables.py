@@ -33,12 +33,16 @@ _K = TypeVar("_K")
 
 
 class Sizes(NamedTuple):
-    """Entries of each table; powers of two."""
+    """Entries of each table; powers of two.
+
+    replay_sets: of eight packets each that copies are known by (kernel/replay.h); 0: copies are not looked for.
+    """
 
     networks: int = 256
-    peers: int = 8192
-    paths: int = 16384
-    members: int = 16384
+    peers: int = 32_768
+    paths: int = 65_536
+    members: int = 65_536
+    replay_sets: int = 32_768
 
 
 class _Path(NamedTuple):
