@@ -135,12 +135,20 @@ KNOBS: Final[tuple[Knob, ...]] = (
          _choice("auto", "text", "json")),
     Knob("sched", "sched", '"other" or "batch"', "Scheduling class of the workers.", _choice("other", "batch")),
     Knob("pinning", "pinning", "a list of CPU numbers or null", "CPUs for the workers, dealt in turn.", _cpus),
+    Knob("busy_poll", "busyPoll", "microseconds from 0 to 10000",
+         "How long an idle worker looks around before it sleeps.", _integer(0, 10_000)),
     Knob("protocol_version", "protocolVersion", "a whole number from 5 to 12",
          "Protocol version to announce; below 12 turns AES off.", _integer(5, 12)),
     Knob("require_tap", "requireTap", _ON_OFF, "Refuse to start where no TAP can be made.", _boolean),
     Knob("underlay_interfaces", "underlayInterfaces", "a list of interface names or patterns such as eth*",
          "Use these interfaces only for the underlay, whatever they are.", _patterns),
     Knob("run_dir", "runDir", "the path of a directory", "Directory for sockets between our processes.", _directory),
+)  # fmt: skip
+
+
+#: What can change while the node runs, through the API.
+WORKER_KEYS: Final = (
+    "layout", "tapWorkers", "cryptoWorkers", "peerWorkers", "ringSlots", "sched", "pinning", "busyPoll",
 )  # fmt: skip
 
 
@@ -179,6 +187,7 @@ class Config(msgspec.Struct, frozen=True):
     log_format: Literal["auto", "text", "json"] = "auto"
     sched: Literal["other", "batch"] = "batch"
     pinning: tuple[int, ...] | None = None
+    busy_poll: int = 0  # microseconds
     protocol_version: int = 12
     require_tap: bool = True
     underlay_interfaces: tuple[str, ...] = ()
@@ -196,6 +205,17 @@ class Config(msgspec.Struct, frozen=True):
     def with_local(self, local: LocalConf) -> Config:
         """The same node after a reload of local.conf; start-only settings keep their values."""
         return msgspec.structs.replace(self, local=local)
+
+    def with_workers(self, values: Mapping[str, object], where: str) -> Config:
+        """The same node with other workers: `values` by keys of the section ``ztpipe``, of those in `WORKER_KEYS`.
+
+        Raises `ConfigError`, which calls the source `where`.
+        """
+        knobs = {knob.key: knob for knob in KNOBS if knob.key in WORKER_KEYS}
+        if unknown := sorted(values.keys() - knobs.keys()):
+            raise ConfigError(where, unknown[0], f"cannot be changed while running; {', '.join(WORKER_KEYS)} can")
+        read = {knobs[key].name: knobs[key].read(value, where, key) for key, value in values.items()}
+        return msgspec.structs.replace(self, **read)
 
     def worker(self, role: Role, index: int) -> WorkerConfig:
         """The slice for worker `index` of `role`; `pinning` is dealt to tap, crypto, peer workers in this order."""

@@ -35,6 +35,7 @@ from ztpipe.runtime.facade import Facade, local_settings
 from ztpipe.runtime.hostnetworks import HostNetworks
 from ztpipe.runtime.processes import cpu_seconds
 from ztpipe.runtime.reload import LocalConfWatch, report
+from ztpipe.runtime.reshape import Reshaper
 from ztpipe.runtime.settings import node_settings, underlay_filter
 from ztpipe.runtime.slowpath import SlowPathCounters
 from ztpipe.runtime.startup import check_host, choose_ports, load_worlds, with_probed_offloads
@@ -127,6 +128,7 @@ class Control:
             tap_failed=lambda nwid, failed: self.feed(lambda node, now: node.set_tap_error(now, nwid, failed)),
         )
         stack.callback(self.networks.close)
+        self.reshaper = Reshaper(self.supervisor, self.bindings, self.networks)
 
     def _start_node(self, stack: contextlib.AsyncExitStack) -> None:
         planet, moons = load_worlds(self.home)

@@ -201,6 +201,7 @@ class Command(IntEnum):
     REMOVE_BINDING = 4  # [binding]
     PING = 5  # []
     STOP = 6  # []
+    HOLD = 7  # []: pull nothing any more; answered with EBUSY while anything lies in the worker's inputs
 
 
 class Downlink(NamedTuple):

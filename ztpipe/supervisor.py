@@ -1,78 +1,34 @@
-"""The supervisor: starts the workers, gives them their descriptors, restarts each one that ends, stops them all.
+"""The supervisor: the data plane of one node as control handles it: workers, their devices, what they say.
 
 It keeps its own copies of every TAP and socket descriptor, so a restarted worker gets the same ones, the packets queued
-in the kernel included; rings and tables outlive workers anyhow. A worker that was killed by a fault of its own (a
-segmentation fault, say) finds its input rings emptied, since the cause may be in there.
-
-Use it in one asyncio loop, on the main thread: workers die with the thread that started them.
+in the kernel included. The number of workers can change while frames flow (`reshape`): the new crew is started beside
+the old one, which then takes nothing more in, hands on what it has, and gives its devices up.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import multiprocessing
+import itertools
 import os
-import signal
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from importlib import import_module
-from multiprocessing.context import SpawnProcess
-from typing import Final, NamedTuple
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
 
 from ztpipe import log
 from ztpipe.config import Config
-from ztpipe.ipc import Command, CommandWriter, Hub, Message, MessageKind, endpoint
+from ztpipe.crew import Crew, SupervisorError, WorkerStatus
+from ztpipe.ipc import Command, Hub, MessageKind, endpoint
 from ztpipe.mesh import Mesh, Plan, Seat, offload_flags, plan
 from ztpipe.shm.counters import Counters
 from ztpipe.shm.tables import Tables
-from ztpipe.worker import launch
 
 __all__ = ["Supervisor", "SupervisorError", "WorkerStatus"]
 
 _READY_TIMEOUT_S: Final = 15.0
-_STOP_TIMEOUT_S: Final = 0.7
-#: A worker that has said nothing for this long hangs, and is killed.
-_SILENCE_S: Final = 10.0
-#: A worker that lived shorter than this is restarted after a pause, which doubles up to a limit.
-_YOUNG_S: Final = 2.0
-_PAUSE_S: Final = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
-#: Ends that a worker's own memory accesses cause.
-_FAULTS: Final = frozenset({-signal.SIGSEGV, -signal.SIGBUS, -signal.SIGABRT, -signal.SIGILL, -signal.SIGFPE})
-
-
-class SupervisorError(Exception):
-    """The workers could not be started."""
-
-
-class WorkerStatus(NamedTuple):
-    """What the API shows about a worker."""
-
-    name: str
-    role: str
-    pid: int | None
-    ready: bool
-    restarts: int
-    heartbeat_age: float  # seconds
-
-
-@dataclass
-class _Seated:
-    """A seat and the process on it."""
-
-    seat: Seat
-    generation: int = 0
-    process: SpawnProcess | None = None
-    commands: CommandWriter = field(default_factory=CommandWriter)
-    ready: asyncio.Event = field(default_factory=asyncio.Event)
-    acknowledged: int = 0
-    born: float = 0.0
-    heard: float = 0.0
-    restarts: int = 0
-    early_deaths: int = 0
-    restart_timer: asyncio.TimerHandle | None = None
+#: In which workers surely come to read what is in their queues.
+_READ_S: Final = 0.005
 
 
 @dataclass(frozen=True)
@@ -89,7 +45,7 @@ class _Device:
 
 
 class Supervisor:
-    """The data plane of one node as control handles it."""
+    """Use it in one asyncio loop, on the main thread."""
 
     def __init__(
         self,
@@ -100,75 +56,116 @@ class Supervisor:
         on_event: Callable[[str, str, dict[str, object]], None] | None = None,
         shape: Plan | None = None,
         offload: int | None = None,
-        spin_us: int = 0,
+        spin_us: int | None = None,
     ) -> None:
         """`on_punts(blob)` gets each flush of punts (see `ipc.iter_punts`); `on_event(worker, name, fields)`.
 
         `offload` (ZT_OFFLOAD_*): what a probe found to work; by default what `config` allows. `spin_us`: how long an
-        idle worker yields before it sleeps.
+        idle worker yields before it sleeps; by default what `config` says.
         """
-        self._config = config
+        self._tables, self._offload, self._spin_us = tables, offload, spin_us
         self._on_punts = on_punts
         self._on_event = on_event or (lambda *_: None)
-        self._log = log.get()
+        self._run_dir = config.run_dir
         config.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         config.run_dir.chmod(0o700)
-        self.plan = shape or plan(config)
-        self._mesh = Mesh(config, self.plan, tables, offload_flags(config) if offload is None else offload, spin_us)
-        self._workers = {seat.name: _Seated(seat) for seat in self._mesh.seats}
+        self._generations = itertools.count(1)
+        self._crew = self._new_crew(config, shape or plan(config))
+        self._others: list[Crew] = []  # coming or going
+        self._past: dict[str, Counter[str]] = {}  # worker name -> what its predecessors in earlier crews counted
         self._devices: dict[tuple[str, int], _Device] = {}
         self._hub: Hub | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
-        self._spawn = multiprocessing.get_context("spawn")
+
+    def _new_crew(self, config: Config, shape: Plan) -> Crew:
+        offload = offload_flags(config) if self._offload is None else self._offload
+        spin = config.busy_poll if self._spin_us is None else self._spin_us
+        mesh = Mesh(config, shape, self._tables, offload, spin)
+        crew: Crew
+        crew = Crew(
+            mesh,
+            self._generations,
+            on_punts=self._on_punts,
+            on_event=self._on_event,
+            equip=lambda seat: list(self._equipment(crew, seat)),
+        )
+        return crew
+
+    def _equipment(self, crew: Crew, seat: Seat) -> Iterator[tuple[Command, tuple[int, ...], int]]:
+        for device in self._devices.values() if crew is self._crew else ():
+            yield from ((device.command, device.arguments, fd) for name, fd in device.fds if name == seat.name)
 
     # ---- life --------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Start every worker, inside a running asyncio loop; devices may be added at once. See `ready`."""
         with contextlib.suppress(FileNotFoundError):  # left behind by a control that was killed
-            (self._config.run_dir / "control.sock").unlink()
-        self._hub = Hub(endpoint(self._config.run_dir))
+            (self._run_dir / "control.sock").unlink()
+        self._hub = Hub(endpoint(self._run_dir))
         self._tasks = [asyncio.create_task(self._listen(self._hub)), asyncio.create_task(self._watch())]
-        for worker in self._workers.values():
-            self._start_worker(worker)
+        self._crew.start()
 
     async def ready(self, timeout: float = _READY_TIMEOUT_S) -> None:
         """Wait until every worker loops. Raises `SupervisorError`, naming those that do not."""
-        try:
-            async with asyncio.timeout(timeout):
-                for worker in self._workers.values():
-                    await worker.ready.wait()
-        except TimeoutError:
-            late = [name for name, worker in self._workers.items() if not worker.ready.is_set()]
-            raise SupervisorError(f"not ready after {timeout} s: {', '.join(late)}") from None
+        await self._crew.ready(timeout)
 
     async def stop(self) -> None:
         """End all workers, within about a second, by force if need be; then release everything."""
         if self._stopping:
             return
         self._stopping = True
-        for worker in self._workers.values():
-            if worker.restart_timer is not None:
-                worker.restart_timer.cancel()
-            if worker.process is not None:
-                worker.commands.send(Command.STOP)
-        until = time.monotonic() + _STOP_TIMEOUT_S
-        while any(worker.process is not None for worker in self._workers.values()):
-            if time.monotonic() > until:
-                self._kill_all()
-            await asyncio.sleep(0.005)
+        crews = [self._crew, *self._others]
+        await asyncio.gather(*[crew.stop() for crew in crews])
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for worker in self._workers.values():
-            worker.commands.close()
-        for device in self._devices.values():
-            device.close()
-        self._devices.clear()
+        self._forget_devices()
         if self._hub is not None:
             self._hub.close()
-        self._mesh.close()
+        for crew in crews:
+            crew.close()
+
+    async def reshape(self, config: Config, widen: Callable[[Plan], None], hand_out: Callable[[], None]) -> None:
+        """Go on with the workers that `config` asks for, losing nothing that has come in.
+
+        `widen(plan)` opens the queues and sockets that the plan needs and that there are not; the kernel spreads over
+        them at once, and a moment later the present workers have read everything older. `hand_out()` is called while
+        nobody works on any device, and adds all of them anew. What arrives meanwhile waits in the kernel. Raises
+        `SupervisorError` with the present workers still at work when the new ones do not start. One call at a time.
+        """
+        successor = self._new_crew(config, plan(config))
+        self._others.append(successor)
+        successor.start()
+        try:
+            await successor.ready(_READY_TIMEOUT_S)
+        except BaseException:
+            await self._dismiss(successor)
+            raise
+        widen(successor.mesh.plan)
+        await asyncio.sleep(_READ_S)
+        if not await self._crew.drain():
+            log.get().warning("frames dropped while the workers changed", waiting=self._crew.mesh.waiting())
+        former, self._crew = self._crew, successor
+        self._others[self._others.index(successor)] = former
+        self._forget_devices()
+        hand_out()
+        await self._dismiss(former)
+
+    async def _dismiss(self, crew: Crew) -> None:
+        """Stop a crew that has no devices any more; what it counted is kept."""
+        await crew.stop()
+        if self._stopping or crew not in self._others:
+            return  # then `stop` closes it
+        self._others.remove(crew)
+        self._crew.take_over(crew)
+        names = self.counters.workers
+        for name, counters in crew.mesh.counters.snapshot().items():
+            before = self._past.pop(name, Counter())
+            before.update(counters)
+            heir = name if name in names else names[0]  # so that no sum goes back
+            self._past[heir] = self._past.get(heir, Counter()) + before
+        crew.close()
 
     # ---- devices -----------------------------------------------------------------------------------------------
 
@@ -177,23 +174,16 @@ class Supervisor:
 
         There must be at least as many queues as workers. The descriptors stay the caller's: copies are made.
         """
-        seats = self._mesh.of("tap", "fused")
-        if len(fds) < len(seats):
-            raise ValueError(f"{len(fds)} TAP queues for {len(seats)} workers")
-        shares = tuple((seats[q % len(seats)].name, os.dup(fd)) for q, fd in enumerate(fds))
-        self._add(("tap", network), _Device(Command.ADD_TAP, (network,), shares))
+        self._add(("tap", network), Command.ADD_TAP, (network,), fds, self._crew.mesh.of("tap", "fused"))
 
     def remove_tap(self, network: int) -> None:
         """Take a network's queues away; the workers close theirs (see `settled`)."""
         self._remove(("tap", network), Command.REMOVE_TAP)
 
     def add_binding(self, binding: int, family: int, fds: Sequence[int]) -> None:
-        """Hand the sockets of a binding out, one to each peer (or fused) worker; `family`: 4 or 6. Copies are made."""
-        seats = self._mesh.of("peer", "fused")
-        if len(fds) != len(seats):
-            raise ValueError(f"{len(fds)} sockets for {len(seats)} workers")
-        shares = tuple((seat.name, os.dup(fd)) for seat, fd in zip(seats, fds, strict=True))
-        self._add(("binding", binding), _Device(Command.ADD_BINDING, (binding, family), shares))
+        """Hand the sockets of a binding out like TAP queues, to peer (or fused) workers; `family`: 4 or 6."""
+        seats = self._crew.mesh.of("peer", "fused")
+        self._add(("binding", binding), Command.ADD_BINDING, (binding, family), fds, seats)
 
     def remove_binding(self, binding: int) -> None:
         """Take a binding's sockets away."""
@@ -201,32 +191,43 @@ class Supervisor:
 
     async def settled(self, timeout: float = 2.0) -> bool:
         """Wait until every worker has carried out what it was told. False: one has not within `timeout` seconds."""
-        until = time.monotonic() + timeout
-        while any(worker.acknowledged < worker.commands.sequence for worker in self._workers.values()):
-            if time.monotonic() > until:
-                return False
-            await asyncio.sleep(0.002)
-        return True
+        return await self._crew.settled(timeout)
 
-    def _add(self, key: tuple[str, int], device: _Device) -> None:
+    def _add(
+        self,
+        key: tuple[str, int],
+        command: Command,
+        arguments: tuple[int, ...],
+        fds: Sequence[int],
+        seats: Sequence[Seat],
+    ) -> None:
+        if len(fds) < len(seats):
+            raise ValueError(f"{key[0]} {key[1]}: {len(fds)} descriptors for {len(seats)} workers")
         if key in self._devices:
             self._remove(key, Command.REMOVE_TAP if key[0] == "tap" else Command.REMOVE_BINDING)
-        self._devices[key] = device
+        shares = tuple((seats[q % len(seats)].name, os.dup(fd)) for q, fd in enumerate(fds))
+        device = self._devices[key] = _Device(command, arguments, shares)
         for name, fd in device.fds:
-            self._send(self._workers[name], device.command, *device.arguments, fds=(fd,))
+            self._crew.send(name, device.command, *device.arguments, fds=(fd,))
 
     def _remove(self, key: tuple[str, int], command: Command) -> None:
         device = self._devices.pop(key, None)
         if device is not None:
             for name in dict.fromkeys(name for name, _ in device.fds):
-                self._send(self._workers[name], command, key[1])
+                self._crew.send(name, command, key[1])
             device.close()
 
-    def _send(self, worker: _Seated, command: Command, *arguments: int, fds: Sequence[int] = ()) -> None:
-        if worker.process is not None:  # else it gets everything when it starts
-            worker.commands.send(command, *arguments, fds=fds)
+    def _forget_devices(self) -> None:
+        for device in self._devices.values():
+            device.close()
+        self._devices.clear()
 
     # ---- what is known ------------------------------------------------------------------------------------------
+
+    @property
+    def plan(self) -> Plan:
+        """The workers that there are."""
+        return self._crew.mesh.plan
 
     @property
     def tap_queues(self) -> int:
@@ -240,117 +241,36 @@ class Supervisor:
 
     @property
     def counters(self) -> Counters:
-        """The workers' counters; a restarted worker goes on in its block."""
-        return self._mesh.counters
+        """The counters of the present workers; a restarted worker goes on in its block."""
+        return self._crew.mesh.counters
 
     def status(self) -> list[WorkerStatus]:
         """Every worker, in order of id."""
-        now = time.monotonic()
-        return [
-            WorkerStatus(
-                name=worker.seat.name,
-                role=worker.seat.role,
-                pid=worker.process.pid if worker.process is not None else None,
-                ready=worker.ready.is_set(),
-                restarts=worker.restarts,
-                heartbeat_age=now - worker.heard,
-            )
-            for worker in self._workers.values()
-        ]
+        return self._crew.status()
 
     def reports(self) -> list[dict[str, object]]:
-        """`status` with the counters of each worker, for the API."""
+        """`status` with the counters of each worker, for the API: no counter goes back when the workers change."""
         counters = self.counters.snapshot()
+        for name, before in self._past.items():
+            if name in counters:
+                counters[name] = {key: value + before[key] for key, value in counters[name].items()}
         return [status._asdict() | {"counters": counters[status.name]} for status in self.status()]
 
     def waiting(self) -> dict[str, int]:
         """Slots that wait in each ring."""
-        return self._mesh.waiting()
-
-    # ---- processes -----------------------------------------------------------------------------------------------
-
-    def _start_worker(self, worker: _Seated) -> None:
-        worker.restart_timer = None
-        worker.generation += 1
-        worker.commands.close()
-        worker.commands = CommandWriter()
-        worker.acknowledged = 0
-        worker.ready.clear()
-        boot = self._mesh.boot(worker.seat, worker.generation, worker.commands.worker_fd)
-        loop = import_module(f"ztpipe.{worker.seat.role}worker").loop
-        process = self._spawn.Process(target=launch, args=(loop, boot, boot.passed()), name=boot.name, daemon=True)
-        process.start()
-        worker.commands.started()
-        worker.process = process
-        worker.born = worker.heard = time.monotonic()
-        asyncio.get_running_loop().add_reader(process.sentinel, self._ended, worker, process)
-        for device in self._devices.values():
-            for name, fd in device.fds:
-                if name == worker.seat.name:
-                    self._send(worker, device.command, *device.arguments, fds=(fd,))
-
-    def _ended(self, worker: _Seated, process: SpawnProcess) -> None:
-        asyncio.get_running_loop().remove_reader(process.sentinel)
-        process.join()
-        code = process.exitcode
-        process.close()
-        worker.process = None
-        worker.ready.clear()
-        if self._stopping:
-            return
-        worker.restarts += 1
-        swept = self._mesh.sweep(worker.seat) if code in _FAULTS else 0
-        young = time.monotonic() - worker.born < _YOUNG_S
-        pause = _PAUSE_S[min(worker.early_deaths, len(_PAUSE_S) - 1)] if young else 0.0
-        worker.early_deaths = worker.early_deaths + 1 if young else 0
-        self._log.warning("worker ended", worker=worker.seat.name, code=code, swept=swept, restart_in=pause)
-        self._on_event(worker.seat.name, "ended", {"code": code, "swept": swept})
-        worker.restart_timer = asyncio.get_running_loop().call_later(pause, self._start_worker, worker)
-
-    def _kill_all(self) -> None:
-        for worker in self._workers.values():
-            if worker.process is not None:
-                worker.process.kill()
+        return self._crew.mesh.waiting()
 
     # ---- messages ------------------------------------------------------------------------------------------------
 
     async def _listen(self, hub: Hub) -> None:
         while True:
             message = await hub.receive()
-            worker = self._workers.get(message.worker)
-            if worker is not None and message.generation == worker.generation:
-                worker.heard = time.monotonic()
-                self._handle(worker, message)
-            elif worker is not None and message.kind is MessageKind.PUNTS:
+            heard = any(crew.hear(message) for crew in (self._crew, *self._others))
+            if not heard and message.kind is MessageKind.PUNTS:
                 self._on_punts(message.fields[1])  # the last words of a worker that has ended
 
-    def _handle(self, worker: _Seated, message: Message) -> None:
-        match message.kind, message.fields:
-            case MessageKind.PUNTS, (_, blob):
-                self._on_punts(blob)
-            case MessageKind.READY, _:
-                worker.ready.set()
-                if worker.restarts:
-                    self._log.info("worker restarted", worker=worker.seat.name, restarts=worker.restarts)
-            case MessageKind.HEARTBEAT, (sequence,):
-                worker.acknowledged = max(worker.acknowledged, sequence)
-            case MessageKind.DONE, (sequence, code):
-                worker.acknowledged = max(worker.acknowledged, sequence)
-                if code:
-                    name = errno.errorcode.get(code, str(code))
-                    self._log.error("command failed", worker=message.worker, sequence=sequence, error=name)
-                    self._on_event(message.worker, "command_failed", {"sequence": sequence, "errno": code})
-            case MessageKind.EVENT, (name, fields):
-                self._log.info("worker event", worker=message.worker, event_name=name, **fields)
-                self._on_event(message.worker, name, fields)
-
     async def _watch(self) -> None:
-        """Push waiting commands on, and kill workers that hang."""
         while True:
             await asyncio.sleep(0.25)
-            for worker in self._workers.values():
-                worker.commands.flush()
-                silent = time.monotonic() - worker.heard > _SILENCE_S
-                if worker.process is not None and silent:
-                    self._log.error("worker hangs", worker=worker.seat.name)
-                    worker.process.kill()
+            for crew in (self._crew, *self._others):
+                crew.watch()

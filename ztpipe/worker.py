@@ -116,9 +116,9 @@ class Source:
             os.close(fd)
         return code
 
-    def arm(self) -> None:
-        """Listen to the descriptors, or not while the stage behind them has no slot to read into."""
-        self._state.armed = not lib.zt_rings_blocked(self._state.out)
+    def arm(self, *, held: bool) -> None:
+        """Listen to the descriptors, or not while the stage behind them has no slot to read into, or may not read."""
+        self._state.armed = not held and not lib.zt_rings_blocked(self._state.out)
         for fd in self._all():
             with contextlib.suppress(FileNotFoundError):  # rests
                 self._epoll.modify(fd, self._events())
@@ -274,7 +274,7 @@ class Worker:
                 source.rest(self._pace.broken)
         if todo & lib.ZT_PACE_ARM:
             for source in self._sources.values():
-                source.arm()
+                source.arm(held=self.context.held)
         if todo & lib.ZT_PACE_BEAT:
             self._beat()
 
@@ -318,6 +318,9 @@ class Worker:
                     return self._sources["udp"].remove(binding)
                 case Downlink(command=Command.PING):
                     return 0
+                case Downlink(command=Command.HOLD):
+                    self.context.held = True
+                    return errno.EBUSY if lib.zt_rings_filled(self._pace.stage, self._pace.stages) else 0
                 case Downlink(command=Command.STOP):
                     self.running = False
                     return 0

@@ -70,6 +70,10 @@ class ControllerApi(Protocol):
     def reload(self, now: int, change: Change = ...) -> None: ...
 
 
+class WorkersUnchanged(Exception):
+    """The present workers go on; the text says why."""
+
+
 class Service(Protocol):
     """The running node."""
 
@@ -119,6 +123,12 @@ class Service(Protocol):
 
     def controller_changed(self) -> None:
         """Called after a request changed something in the controller, so that its pushes leave at once."""
+
+    async def reshape(self, settings: Mapping[str, object]) -> None:
+        """Change the workers while frames flow: `settings` by keys of the section ``ztpipe`` (tapWorkers, ...).
+
+        Raises ConfigError for what cannot be, WorkersUnchanged when the new workers do not start.
+        """
 
     def workers(self) -> list[JsonObject]:
         """Every process of the node, control first: name, pid, restarts, cpu_seconds, counters by name."""

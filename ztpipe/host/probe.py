@@ -35,7 +35,7 @@ def probe() -> Offloads:
 
 def _tap_offloads() -> tuple[bool, bool]:
     try:
-        fd = open_queue(f"zt{os.getpid() % 10**8:08d}p", multi_queue=False)
+        fd = open_queue(f"zt{os.getpid() % 10**8:08d}p")
     except TapError:
         return False, False
     try:

@@ -63,12 +63,23 @@ def open_binding(number: int, local: InetAddress, interface: str, *, workers: in
     """Bind `workers` sockets to `local`, on its device if there is one. Raises OSError (EADDRINUSE, ...)."""
     binding = UdpBinding(number, local, interface)
     try:
-        for _ in range(workers):
-            binding.sockets.append(_open(local, interface, shared=workers > 1, gro=gro))
+        add_sockets(binding, workers, gro=gro)
     except OSError:
         binding.close()
         raise
     return binding
+
+
+def add_sockets(binding: UdpBinding, workers: int, *, gro: bool) -> None:
+    """Open what a binding lacks to have a socket for each of `workers`. Raises OSError.
+
+    The kernel spreads remotes over all of them from then on, also over those that nobody reads yet.
+    """
+    if workers > 1:
+        for sock in binding.sockets:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    while len(binding.sockets) < workers:
+        binding.sockets.append(_open(binding.local, binding.interface, shared=workers > 1, gro=gro))
 
 
 def _open(local: InetAddress, interface: str, *, shared: bool, gro: bool) -> socket.socket:

@@ -21,6 +21,8 @@ _TUNSETOFFLOAD = 0x400454D0
 _TUNSETVNETHDRSZ = 0x400454D8
 _IFF_TAP, _IFF_NO_PI, _IFF_MULTI_QUEUE, _IFF_VNET_HDR = 0x0002, 0x1000, 0x0100, 0x4000
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _SIOCSIFMTU, _SIOCSIFHWADDR = 0x8913, 0x8914, 0x8922, 0x8924
+_RTM_NEWQDISC, _TCA_KIND, _TC_ROOT = 36, 1, 0xFFFFFFFF
+_NLM_REQUEST, _NLM_ACK, _NLM_REPLACE, _NLM_CREATE = 0x1, 0x4, 0x100, 0x400
 _IFF_UP, _IFF_MULTICAST = 0x1, 0x1000
 _ARPHRD_ETHER = 1
 VNET_HEADER = 12  # bytes before every frame, kernel/abi.h ZT_VNET_HDR
@@ -72,10 +74,10 @@ class Tap:
                 continue
             tap = cls(name, mac, mtu)
             try:
-                for _ in range(queues):
-                    tap.queues.append(open_queue(name, multi_queue=queues > 1))
+                tap.add_queues(queues)
                 tap._set_hardware_address(mac)
                 tap.set_mtu(mtu)
+                tap._without_qdisc()
                 tap._up()
                 tap._negotiate(tso, uso)
             except TapError as error:
@@ -88,6 +90,16 @@ class Tap:
                 raise TapError(error.errno or errno.EIO, f"cannot set up TAP device {name}") from error
             return tap
         raise TapError(errno.EEXIST, "no free TAP device name")
+
+    def add_queues(self, count: int) -> None:
+        """Open what is missing to `count` queues; the kernel spreads flows over all at once. Raises TapError."""
+        while len(self.queues) < count:
+            self.queues.append(open_queue(self.name))
+
+    def drop_queues(self, count: int) -> None:
+        """Close ours beyond `count`; a queue goes when nobody has it open any more."""
+        while len(self.queues) > count:
+            os.close(self.queues.pop())
 
     def set_mtu(self, mtu: int) -> None:
         """Change the interface's MTU (bytes of Ethernet payload)."""
@@ -102,6 +114,21 @@ class Tap:
 
     def _set_hardware_address(self, mac: int) -> None:
         self._ioctl(_SIOCSIFHWADDR, struct.pack("16sH6s8x", self.name.encode(), _ARPHRD_ETHER, mac.to_bytes(6, "big")))
+
+    def _without_qdisc(self) -> None:
+        """A TAP takes or drops a frame at once, so a queueing discipline never queues; but each possible queue of a
+        device would get its own, 6 MB in all. A kernel that refuses wastes these, no more.
+
+        Written by hand, because the netlink library's calls are asynchronous and this is not.
+        """
+        kind = struct.pack("=HH8s", 12, _TCA_KIND, b"noqueue")
+        message = struct.pack("=B3xiIII", 0, socket.if_nametoindex(self.name), 0, _TC_ROOT, 0) + kind
+        flags = _NLM_REQUEST | _NLM_ACK | _NLM_CREATE | _NLM_REPLACE
+        header = struct.pack("=IHHII", 16 + len(message), _RTM_NEWQDISC, flags, 1, 0)
+        with contextlib.suppress(OSError), socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as netlink:
+            netlink.settimeout(1)
+            netlink.send(header + message)
+            netlink.recv(4096)  # done by then, or refused
 
     def _up(self) -> None:
         flags = struct.unpack("16sH", self._ioctl(_SIOCGIFFLAGS, struct.pack("16sH", self.name.encode(), 0))[:18])[1]
@@ -125,8 +152,11 @@ class Tap:
             return fcntl.ioctl(probe, request, argument)
 
 
-def open_queue(name: str, *, multi_queue: bool) -> int:
-    """A non-blocking queue of TAP device `name`, with vnet headers; the device is made if need be. Raises TapError."""
+def open_queue(name: str) -> int:
+    """A non-blocking queue of TAP device `name`, with vnet headers; the device is made if need be. Raises TapError.
+
+    A device always may have several, because a device that may not cannot be changed.
+    """
     try:
         fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError as error:
@@ -137,7 +167,7 @@ def open_queue(name: str, *, multi_queue: bool) -> int:
         raise TapError(
             error.errno or errno.EIO, "cannot open /dev/net/tun: run as root or with CAP_NET_ADMIN"
         ) from error
-    flags = _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR | (_IFF_MULTI_QUEUE if multi_queue else 0)
+    flags = _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR | _IFF_MULTI_QUEUE
     try:
         fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
         fcntl.ioctl(fd, _TUNSETVNETHDRSZ, struct.pack("i", VNET_HEADER))

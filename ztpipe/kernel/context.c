@@ -130,6 +130,14 @@ static bool any_input(const struct zt_ring_set *in) {
     return false;
 }
 
+int zt_rings_filled(const struct zt_stage *stages, int count) {
+    int filled = 0;
+    for (int i = 0; i < count; i++) {
+        filled += any_input(stages[i].in);
+    }
+    return filled;
+}
+
 int zt_rings_pending(const struct zt_stage *stages, int count) {
     int pending = 0;
     for (int i = 0; i < count; i++) {

@@ -42,6 +42,8 @@ struct zt_stage {
 bool zt_rings_blocked(struct zt_ring_set *out);
 /* How many of the stages have input in a ring and no blocked output. To be called after zt_bell_prepare, whose fence it relies on. */
 int zt_rings_pending(const struct zt_stage *stages, int count);
+/* How many have input in a ring, whatever their outputs. */
+int zt_rings_filled(const struct zt_stage *stages, int count);
 
 /* ---- the process ------------------------------------------------------------------------------------------------------------ */
 

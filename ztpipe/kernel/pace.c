@@ -54,7 +54,7 @@ static uint32_t beat(const struct zt_pace *p, int64_t now) { return now >= p->ne
 /* Must what epoll listens to be changed before a sleep? */
 static bool misarmed(const struct zt_pace *p) {
     for (uint32_t i = 0; i < p->sources; i++) {
-        if (p->source[i].armed == zt_rings_blocked(p->source[i].out)) {
+        if (p->source[i].armed == (p->c->held || zt_rings_blocked(p->source[i].out))) {
             return true;
         }
     }

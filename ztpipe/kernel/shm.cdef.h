@@ -77,6 +77,7 @@ struct zt_punts {
 struct zt_context {
     struct zt_punts *punts;
     uint32_t offload;
+    bool held;
     ...;
 };
 struct zt_ring;
@@ -204,6 +205,7 @@ void zt_bell_awake(struct zt_bell *b);
 void zt_bell_wake(struct zt_bell_ref *b);
 bool zt_rings_blocked(struct zt_ring_set *out);
 int zt_rings_pending(const struct zt_stage *stages, int count);
+int zt_rings_filled(const struct zt_stage *stages, int count);
 
 /* ---- the process ---- */
 struct zt_context *zt_context_new(struct zt_tables *tables, struct zt_key_entry *keys, void *counters, struct zt_bell *bell,

@@ -23,6 +23,7 @@ struct zt_context {
     struct zt_punts *punts;
     struct zt_bell *bell; /* our own */
     uint32_t offload;     /* ZT_OFFLOAD_* */
+    bool held;            /* pull nothing: these workers are about to be replaced */
 };
 
 #define ZT_OFFLOAD_TAP_VNET 1u /* TAPs were opened with IFF_VNET_HDR */

@@ -261,6 +261,9 @@ static int pull_frame(struct zt_tap *t, struct tap_queue *q, int64_t now) {
 int zt_tap_pull(struct zt_tap *t, int budget) {
     int handled = 0, burst = 0;
     int64_t now = zt_now(t->c->tables);
+    if (t->c->held) {
+        return 0;
+    }
     refresh(t);
     for (uint32_t idle = 0; idle < t->queues && handled < budget;) {
         t->pull_turn %= t->queues;

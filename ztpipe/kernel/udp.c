@@ -251,6 +251,9 @@ static int pull_plain(struct zt_udp *u, const struct zt_socket *s) {
 int zt_udp_pull(struct zt_udp *u, int budget) {
     int handled = 0, burst = 0;
     bool gro = (u->c->offload & ZT_OFFLOAD_UDP_GRO) != 0;
+    if (u->c->held) {
+        return 0;
+    }
     u->relaying = zt_relay_begin(u->relay);
     for (uint32_t idle = 0; idle < u->sockets.count && handled < budget;) {
         u->pull_turn %= u->sockets.count;

@@ -9,7 +9,7 @@ from typing import Protocol
 import structlog
 
 from ztpipe.host.netlink import UnderlayAddress
-from ztpipe.host.sockets import UdpBinding, open_binding
+from ztpipe.host.sockets import UdpBinding, add_sockets, open_binding
 from ztpipe.node.actions import SendDatagram
 from ztpipe.node.settings import Binding
 from ztpipe.wire.inetaddress import InetAddress
@@ -74,7 +74,7 @@ class Bindings:
             level("cannot bind", address=local.text(), error=str(error))
             return
         self.by_id[number] = binding
-        self._carrier.add_binding(number, binding.family, binding.filenos())
+        self._hand_over(binding)
         log.info("listening", address=local.text(), interface=interface)
 
     def _free_id(self) -> int:
@@ -87,6 +87,36 @@ class Bindings:
     def _close(self, number: int) -> None:
         self._carrier.remove_binding(number)
         self.by_id.pop(number).close()
+
+    def widen(self, workers: int) -> None:
+        """Have at least one socket for each of so many workers; surplus ones stay until `trim`."""
+        self._workers = workers
+        for binding in self.by_id.values():
+            try:
+                add_sockets(binding, workers, gro=self._gro)
+            except OSError as error:
+                log.warning("no socket for another worker", address=binding.local.text(), error=str(error))
+
+    def hand_out(self) -> None:
+        """Give all sockets to the workers, who have none; a binding that lacks some is closed, to be bound anew."""
+        for number, binding in list(self.by_id.items()):
+            if len(binding.sockets) < self._workers:
+                self._close(number)
+            else:
+                self._hand_over(binding)
+
+    def trim(self) -> None:
+        """Close what has become surplus; what waits in there is lost, so let the workers read it first."""
+        for binding in self.by_id.values():
+            if len(binding.sockets) > self._workers:
+                surplus = binding.sockets[self._workers :]
+                del binding.sockets[self._workers :]
+                self._hand_over(binding)
+                for sock in surplus:
+                    sock.close()
+
+    def _hand_over(self, binding: UdpBinding) -> None:
+        self._carrier.add_binding(binding.id, binding.family, binding.filenos())
 
     def close(self) -> None:
         for number in list(self.by_id):

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ztpipe import localconf
-from ztpipe.api.service import JoinedNetwork, Underlay
+from ztpipe.api.service import JoinedNetwork, Underlay, WorkersUnchanged
 from ztpipe.config import Config
 from ztpipe.host.managed import LocalSettings, parse_prefixes
 from ztpipe.node.status import MoonStatus, NetworkStatusRecord, NodeStatus, PeerStatus
 from ztpipe.store import NetworkSettings
+from ztpipe.supervisor import SupervisorError
 
 if TYPE_CHECKING:
     from ztpipe.control import Control
@@ -117,6 +118,16 @@ class Facade:
 
     def controller_changed(self) -> None:
         self._control.run_controller_actions()
+
+    async def reshape(self, settings: Mapping[str, object]) -> None:
+        """Other workers; raises ConfigError and WorkersUnchanged."""
+        control = self._control
+        config = control.config.with_workers(settings, "request")
+        try:
+            await control.reshaper.reshape(config)
+        except SupervisorError as error:
+            raise WorkersUnchanged(str(error)) from None
+        control.config = control.config.with_workers(settings, "request")  # local.conf may have been reloaded meanwhile
 
     def workers(self) -> list[dict[str, object]]:
         """Every process of the data plane with its pid, restarts and counters, and control's own."""

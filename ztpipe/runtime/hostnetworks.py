@@ -149,6 +149,34 @@ class HostNetworks:
         if network.tap is not None and network.index is not None:
             self._carrier.add_tap(network.index, network.tap.queues)
 
+    def widen(self, queues: int) -> None:
+        """Have at least so many queues on every TAP; surplus ones stay until `trim`."""
+        self._queues = queues
+        for network in self.by_id.values():
+            if network.tap is not None:
+                try:
+                    network.tap.add_queues(queues)
+                except TapError as error:
+                    log.warning("no queue for another worker", device=network.tap.name, error=str(error))
+
+    def hand_out(self) -> None:
+        """Give all queues to the workers, who have none; a TAP that lacks some is made anew."""
+        for network in self.by_id.values():
+            if network.tap is not None and len(network.tap.queues) < self._queues:
+                network.tap.close()
+                network.tap = network.device = None
+                self._open_tap(network, network.config.mtu if network.config else _DEFAULT_MTU)
+                network.changed.set()
+            else:
+                self._hand_over(network)
+
+    def trim(self) -> None:
+        """Close what has become surplus; what waits in there is lost, so let the workers read it first."""
+        for network in self.by_id.values():
+            if network.tap is not None and len(network.tap.queues) > self._queues:
+                network.tap.drop_queues(self._queues)
+                self._hand_over(network)
+
     def destroy(self, nwid: int) -> None:
         """Left: the TAP goes, and with it every address and route on it."""
         network = self.by_id.pop(nwid, None)
