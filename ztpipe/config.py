@@ -106,6 +106,12 @@ def _directory(value: object) -> object:
     return Path(value)
 
 
+def _name(value: object) -> object:
+    if not isinstance(value, str) or not value or any(c in value for c in ":/ \0"):
+        raise TypeError
+    return value
+
+
 def _patterns(value: object) -> object:
     """``["eth*", "wlan0"]`` or ``"eth*,wlan0"``; an empty one for no restriction."""
     items = [item for item in value.split(",") if item] if isinstance(value, str) else value
@@ -142,6 +148,8 @@ KNOBS: Final[tuple[Knob, ...]] = (
     Knob("require_tap", "requireTap", _ON_OFF, "Refuse to start where no TAP can be made.", _boolean),
     Knob("underlay_interfaces", "underlayInterfaces", "a list of interface names or patterns such as eth*",
          "Use these interfaces only for the underlay, whatever they are.", _patterns),
+    Knob("user", "user", "the name of a user", "When started as root, become this user; root: stay.", _name),
+    Knob("sandbox", "sandbox", _ON_OFF, "Refuse the workers all system calls that they do not need.", _boolean),
     Knob("run_dir", "runDir", "the path of a directory", "Directory for sockets between our processes.", _directory),
 )  # fmt: skip
 
@@ -165,6 +173,7 @@ class WorkerConfig(msgspec.Struct, frozen=True):
     sched: Literal["other", "batch"]
     cpu: int | None
     run_dir: str
+    sandbox: bool = True
 
 
 class Config(msgspec.Struct, frozen=True):
@@ -191,6 +200,8 @@ class Config(msgspec.Struct, frozen=True):
     protocol_version: int = 12
     require_tap: bool = True
     underlay_interfaces: tuple[str, ...] = ()
+    user: str | None = None  # None: zerotier-one, if there is such a user
+    sandbox: bool = True
 
     @property
     def local_conf(self) -> Path:
@@ -231,6 +242,7 @@ class Config(msgspec.Struct, frozen=True):
             sched=self.sched,
             cpu=self.pinning[(before + index) % len(self.pinning)] if self.pinning else None,
             run_dir=str(self.run_dir),
+            sandbox=self.sandbox,
         )
 
 

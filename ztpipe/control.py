@@ -38,7 +38,7 @@ from ztpipe.runtime.reload import LocalConfWatch, report
 from ztpipe.runtime.reshape import Reshaper
 from ztpipe.runtime.settings import node_settings, underlay_filter
 from ztpipe.runtime.slowpath import SlowPathCounters
-from ztpipe.runtime.startup import check_host, choose_ports, load_worlds, with_probed_offloads
+from ztpipe.runtime.startup import check_host, choose_ports, leave_root, load_worlds, with_probed_offloads
 from ztpipe.shm.replay import SharedReplay
 from ztpipe.shm.tables import Tables
 from ztpipe.store import Home
@@ -378,6 +378,7 @@ def main(config: Config) -> int:
     report(config.local)
     check_host(config)
     home = Home.open(config.home)
+    leave_root(config)
     return _run(config, home)
 
 

@@ -374,7 +374,7 @@ def launch(loop: Callable[[Worker], None], boot: Boot, passed: PassedFds) -> Non
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C goes to the whole group; control decides
     if lib.zt_process_setup(boot.parent, f"zt {boot.name}".encode()) != 0:
         raise SystemExit("control is gone")
-    problems = list(_schedule(boot))
+    problems = [*_schedule(boot), *_confine(boot)]
     with Worker(boot) as worker:
         for event, reason in problems:
             worker.report(event, reason=reason)
@@ -390,3 +390,14 @@ def _schedule(boot: Boot) -> Iterator[tuple[str, str]]:
             os.sched_setaffinity(0, {boot.config.cpu})
         except OSError as problem:
             yield f"not pinned to CPU {boot.config.cpu}", problem.strerror or ""
+
+
+def _confine(boot: Boot) -> Iterator[tuple[str, str]]:
+    """Give up every capability, whoever we run as, and most system calls; yields what was refused, and why.
+
+    Before the first thread, so that all of them are bound by it.
+    """
+    if code := lib.zt_capabilities_keep(0):
+        yield "capabilities kept", os.strerror(-code)
+    elif boot.config.sandbox and (code := lib.zt_system_calls_of_a_worker()):
+        yield "system calls not filtered", os.strerror(-code)

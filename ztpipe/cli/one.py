@@ -19,7 +19,7 @@ Usage: {program} [switches] [home directory]
 Switches:
   -p<port>    port for UDP and TCP (default 9993, 0 for a random one)
   -d          run in the background
-  -U          do not require root
+  -U          do not require root, and stay who you are
   -v          print the version
   -h          print this text
   -q ...      be zerotier-cli: {program} -q <command>
@@ -128,17 +128,18 @@ def _serve(parsed: Arguments, program: str) -> int:
         return 0
     from ztpipe.cli.errors import guarded
 
-    return guarded(program, lambda: start(Path(find_home(parsed.home)), parsed.port))
+    return guarded(program, lambda: start(Path(find_home(parsed.home)), parsed))
 
 
-def start(home: Path, port: int | None) -> int:
+def start(home: Path, parsed: Arguments) -> int:
     """Run a node in `home` until it is told to stop. Raises what `ztpipe.cli.errors` explains."""
     from ztpipe import config, control
     from ztpipe.store import Home
 
     Home.open(home)  # first, so that a directory which cannot be used is named before anything in it
-    default_port = config.DEFAULT_PORT if port is None else port
-    return control.main(config.load(home, environment=os.environ, default_port=default_port))
+    default_port = config.DEFAULT_PORT if parsed.port is None else parsed.port
+    flags = {"user": "root"} if parsed.unprivileged and os.geteuid() == 0 else {}
+    return control.main(config.load(home, flags=flags, environment=os.environ, default_port=default_port))
 
 
 if __name__ == "__main__":

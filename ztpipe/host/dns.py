@@ -241,10 +241,17 @@ class HostDns:
         except (OSError, subprocess.SubprocessError) as error:
             reason = str(error)
             if self._failed.get(device) != reason:
-                log.warning("cannot set name servers", device=device, error=reason)
+                log.warning("cannot set name servers", device=device, error=reason, **_hint(error))
             self._failed[device] = reason
         else:
             self._failed.pop(device, None)
+
+
+def _hint(error: Exception) -> dict[str, str]:
+    """What somebody who is not root may do about it."""
+    if os.geteuid() == 0 or not isinstance(error, PermissionError | subprocess.CalledProcessError):
+        return {}
+    return {"hint": "the node's user may not change name servers: see docs/deployment.md, or set ztpipe.user to root"}
 
 
 def _is_domain(text: str) -> bool:

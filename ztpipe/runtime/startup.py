@@ -10,6 +10,7 @@ import msgspec
 import structlog
 
 from ztpipe.config import Config
+from ztpipe.host import privileges
 from ztpipe.host.capabilities import has_net_admin
 from ztpipe.host.probe import probe
 from ztpipe.host.sockets import port_is_free, random_port
@@ -51,6 +52,41 @@ def check_host(config: Config) -> None:
             "no CAP_NET_ADMIN, so no TAP device can be made: run as root or grant it,"
             " or set ztpipe.requireTap to false for a node without networks",
         )
+
+
+def leave_root(config: Config) -> None:
+    """As root, become the user that is configured, else zerotier-one where there is one (service §7.2).
+
+    Raises `PrivilegeError` when the configured one is impossible; without one the node goes on as root.
+    """
+    if config.user == "root" or (config.user is None and os.geteuid() != 0):
+        return
+    user = privileges.find_user(config.user or privileges.DEFAULT_USER)
+    if user is None and config.user is None:
+        return
+    if user is None:
+        raise privileges.PrivilegeError(f"there is no user {config.user}")
+    if os.geteuid() == user.pw_uid:
+        return
+    if os.geteuid() != 0:
+        raise privileges.PrivilegeError(f"only root can become user {config.user}")
+    settings = config.local.settings
+    ports = (config.port, settings.secondary_port or 0)
+    directories = [path for path in (config.run_dir, config.controller_db) if not path.is_relative_to(config.home)]
+    try:
+        privileges.drop(
+            user,
+            config.home,
+            directories=directories,
+            low_port=any(0 < port < 1024 for port in ports),
+            tun=config.require_tap,
+        )
+    except privileges.PrivilegeError as error:
+        if config.user is not None:
+            raise
+        log.warning("going on as root", reason=error.strerror, hint="set ztpipe.user to root to be rid of this line")
+        return
+    log.info("privileges dropped", user=user.pw_name)
 
 
 def choose_ports(config: Config) -> list[int]:
