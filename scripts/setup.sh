@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 venv=${1:-.venv} extra=${2:-}
 python=${PYTHON:-python3}
 packages=(gcc make libc6-dev python3-dev python3-venv libsodium-dev libssl-dev iproute2 nftables iputils-ping iperf3 ethtool procps)
+[[ $extra != dev ]] || packages+=(fish zsh) # whose completion is tested
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 

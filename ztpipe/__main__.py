@@ -18,6 +18,7 @@ _COMMANDS: Final = {
     "planet": "ztpipe.cli.planet",
     "rules": "ztpipe.cli.rules",
     "controller": "ztpipe.cli.controller",
+    "completion": "ztpipe.cli.completion",
     "doctor": "ztpipe.cli.doctor",
 }
 
