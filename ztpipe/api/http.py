@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import weakref
 from http import HTTPStatus
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("api")
 
+_NOT_STORED: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
 _IDLE_SECONDS: Final = 5.0
 _REQUESTS_PER_CONNECTION: Final = 5
 _LINE_LIMIT: Final = 8192
@@ -155,10 +157,10 @@ def _guard(service: Service, access: Access) -> Middleware:
             return answers.nothing(HTTPStatus.NOT_FOUND)
         except asyncio.CancelledError:
             raise
-        except OSError as error:  # a full or read-only disk, mostly: what cannot be kept was not done
-            log.error("cannot be stored", method=request.method, path=request.path, error=str(error))
-            return answers.failure(str(error), HTTPStatus.SERVICE_UNAVAILABLE)
         except Exception as error:  # the API must not take the node down, and clients expect this form
+            if isinstance(error, OSError) and error.errno in _NOT_STORED:  # and so it was not done
+                log.error("cannot be stored", method=request.method, path=request.path, error=str(error))
+                return answers.failure(str(error), HTTPStatus.SERVICE_UNAVAILABLE)
             log.exception("request failed", method=request.method, path=request.path)
             return answers.failure(str(error) or type(error).__name__)
 
