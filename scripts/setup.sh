@@ -8,6 +8,8 @@ python=${PYTHON:-python3}
 packages=(gcc make libc6-dev python3-dev python3-venv libsodium-dev libssl-dev iproute2 nftables iputils-ping iperf3 ethtool procps)
 [[ $extra != dev ]] || packages+=(fish zsh) # whose completion is tested
 
+[[ $extra != dev ]] || packages+=(postgresql)
+
 say() { printf 'setup: %s\n' "$*" >&2; }
 
 missing=()
@@ -24,6 +26,9 @@ if ((${#missing[@]})); then
     root=()
     ((EUID == 0)) || root=(sudo)
     export DEBIAN_FRONTEND=noninteractive
+    # Tests start a PostgreSQL server of their own: the package need not make one that runs all the time.
+    conf=/etc/postgresql-common/createcluster.conf
+    [[ $extra != dev || -e $conf ]] || "${root[@]}" sh -c "mkdir -p ${conf%/*} && echo 'create_main_cluster = false' >$conf"
     "${root[@]}" apt-get update -q >/dev/null || say "apt-get update failed; trying with the lists at hand"
     "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}" >/dev/null
 fi

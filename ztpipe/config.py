@@ -38,6 +38,7 @@ class Knob(msgspec.Struct, frozen=True):
     expected: str  # for the error message and the help text
     help: str
     parse: Callable[[object], object]  # raises ValueError or TypeError
+    secret: bool = False  # the value is never shown
 
     @property
     def flag(self) -> str:
@@ -54,7 +55,8 @@ class Knob(msgspec.Struct, frozen=True):
         try:
             return self.parse(value)
         except (ValueError, TypeError):
-            raise ConfigError(where, key, f"expected {self.expected}, found {value!r}") from None
+            found = "something else" if self.secret else repr(value)
+            raise ConfigError(where, key, f"expected {self.expected}, found {found}") from None
 
 
 def _choice(*choices: str) -> Callable[[object], object]:
@@ -120,6 +122,13 @@ def _patterns(value: object) -> object:
     return tuple(items)
 
 
+def _conninfo(value: object) -> object:
+    """``postgresql://user@host/name``, or ``postgres:`` and ``host=... dbname=...``; empty for none."""
+    if not isinstance(value, str) or (value and not value.startswith(("postgresql://", "postgres:"))):
+        raise TypeError
+    return value if "://" in value else value.removeprefix("postgres:")
+
+
 _COUNT: Final = f"a whole number from 1 to {MAX_WORKERS}"
 _ON_OFF: Final = "true or false"
 
@@ -150,6 +159,8 @@ KNOBS: Final[tuple[Knob, ...]] = (
          "Use these interfaces only for the underlay, whatever they are.", _patterns),
     Knob("user", "user", "the name of a user", "When started as root, become this user; root: stay.", _name),
     Knob("sandbox", "sandbox", _ON_OFF, "Refuse the workers all system calls that they do not need.", _boolean),
+    Knob("controller_database", "controllerDatabase", "a PostgreSQL URI or connection string",
+         "Database that several controllers with one identity share, instead of a file.", _conninfo, secret=True),
     Knob("run_dir", "runDir", "the path of a directory", "Directory for sockets between our processes.", _directory),
 )  # fmt: skip
 
@@ -202,6 +213,7 @@ class Config(msgspec.Struct, frozen=True):
     underlay_interfaces: tuple[str, ...] = ()
     user: str | None = None  # None: zerotier-one, if there is such a user
     sandbox: bool = True
+    controller_database: str = ""
 
     @property
     def local_conf(self) -> Path:

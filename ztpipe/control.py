@@ -19,8 +19,6 @@ import structlog
 
 from ztpipe.api import http
 from ztpipe.config import Config
-from ztpipe.controller.controller import Controller
-from ztpipe.controller.store_sqlite import SqliteStore
 from ztpipe.host import underlay
 from ztpipe.host.netlink import Netlink
 from ztpipe.ipc import PuntKind, iter_punts
@@ -65,8 +63,7 @@ class Control:
         self.started = time.time()
         self.counters = SlowPathCounters()
         self.identity = home.identity()
-        config.controller_db.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.controller = Controller(self.identity, SqliteStore(config.controller_db), random=os.urandom)
+        self.controller, self._store = controllers.open_controller(config, self.identity)
         self._stop = asyncio.Event()
         self._exit_status = 0
         self._tick: asyncio.TimerHandle | None = None
@@ -175,8 +172,22 @@ class Control:
         ):
             task = asyncio.ensure_future(work)
             stack.callback(task.cancel)
+        self._start_fleet(stack)
         if self._notifier.watchdog is not None:
             stack.callback(asyncio.ensure_future(self._every(self._notifier.watchdog, self._notifier.alive)).cancel)
+
+    def _start_fleet(self, stack: contextlib.AsyncExitStack) -> None:
+        """Controllers that share a database hear of each other's changes."""
+        if not self.config.controller_database:
+            return
+        from ztpipe.controller.store_postgres import PostgresStore
+        from ztpipe.runtime.fleet import Fleet
+
+        assert isinstance(self._store, PostgresStore)
+        fleet = Fleet(self._store, self.controller, now=self.clock.now, changed=self.run_controller_actions)
+        stack.push_async_callback(fleet.leave)
+        for work in (fleet.listen(), fleet.beat()):
+            stack.callback(asyncio.ensure_future(work).cancel)
 
     async def _tell_ready(self) -> None:
         """systemd starts what needs us once the workers run; it has a time limit of its own if they never do."""

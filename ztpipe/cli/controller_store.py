@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
 
+from ztpipe import config
 from ztpipe.api.tokens import TOKEN_FILE, Role, TokenError, TokenFile
 from ztpipe.cli.client import LookupFailure, find_port, find_token
 from ztpipe.cli.controller_base import Context, fail, table_of
 from ztpipe.client import ApiError, Client, Unreachable
-from ztpipe.controller.store import StoreError
-from ztpipe.controller.store_files import backup, export_files, import_files, restore
+from ztpipe.config import ConfigError
+from ztpipe.controller.store import Store, StoreError
+from ztpipe.controller.store_files import (
+    backup,
+    backup_shared,
+    export_files,
+    import_files,
+    restore,
+    restore_shared,
+)
 from ztpipe.controller.store_sqlite import FILE_NAME, SqliteStore
+from ztpipe.store import Home, HomeError
 
 _PATH = click.argument("path", type=click.Path(path_type=Path))
 _DATABASE = click.option(
-    "--database", type=click.Path(path_type=Path), metavar="DIR", help="The store, if it is not HOME/controller.d."
+    "--database",
+    envvar="ZTPIPE_CONTROLLER_DATABASE",
+    metavar="WHERE",
+    help="A directory, or the URI of a PostgreSQL database; by default what the node of HOME uses.",
 )
 
 
@@ -34,7 +50,7 @@ def _reported(function: Callable[..., Any]) -> Callable[..., Any]:
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
-        except (StoreError, TokenError) as error:
+        except (StoreError, TokenError, ConfigError, HomeError) as error:
             fail(str(error))
         except OSError as error:
             fail(f"{error.filename}: {error.strerror}")
@@ -42,15 +58,40 @@ def _reported(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
-def _directory(context: Context, database: Path | None) -> Path:
-    return database or Path(context.home) / "controller.d"
+def _where(context: Context, database: str | None) -> Path | str:
+    """The directory of the SQLite file, or the connection string of a PostgreSQL database."""
+    home = Path(context.home)
+    flags = {"controller_database": database} if database and database.startswith("postgres") else {}
+    settings = config.load(home, flags=flags, environment=os.environ)
+    if settings.controller_database and (not database or flags):
+        return settings.controller_database
+    return Path(database) if database else settings.controller_db
 
 
-def _existing(context: Context, database: Path | None) -> Path:
-    directory = _directory(context, database)
+@contextmanager
+def _opened(context: Context, where: Path | str, *, existing: bool = False) -> Iterator[Store]:
+    """The store, for commands that write whole records."""
+    if isinstance(where, Path):
+        if existing:
+            _check_exists(where)
+        with SqliteStore(where) as sqlite:
+            yield sqlite
+        return
+    from ztpipe.controller.store_postgres import PostgresStore
+
+    identity = Home(Path(context.home)).stored_identity()
+    if identity is None:
+        raise StoreError(f"{context.home}: no identity.secret: whose records they are is not known")
+    postgres = PostgresStore(where, identity.address, secrets.token_hex(8), overwrite=True)
+    try:
+        yield postgres
+    finally:
+        postgres.close()
+
+
+def _check_exists(directory: Path) -> None:
     if not (directory / FILE_NAME).is_file():
         raise StoreError(f"{directory / FILE_NAME}: there is no controller database")
-    return directory
 
 
 def _tell_node(context: Context) -> None:
@@ -70,9 +111,14 @@ def _tell_node(context: Context) -> None:
 @_DATABASE
 @click.pass_obj
 @_reported
-def backup_(context: Context, path: Path, database: Path | None) -> None:
+def backup_(context: Context, path: Path, database: str | None) -> None:
     """Copy all records to the new file PATH, also while the node runs."""
-    backup(_existing(context, database), path)
+    where = _where(context, database)
+    if isinstance(where, Path):
+        backup(where, path)
+    else:
+        with _opened(context, where) as store:
+            backup_shared(store, path)
 
 
 @click.command("restore")
@@ -81,9 +127,14 @@ def backup_(context: Context, path: Path, database: Path | None) -> None:
 @click.confirmation_option("-y", "--yes", prompt="Replace all networks and members by those of the backup?")
 @click.pass_obj
 @_reported
-def restore_(context: Context, path: Path, database: Path | None) -> None:
+def restore_(context: Context, path: Path, database: str | None) -> None:
     """Replace all records by those of a backup, also while the node runs."""
-    restore(path, _directory(context, database))
+    where = _where(context, database)
+    if isinstance(where, Path):
+        restore(path, where)
+    else:
+        with _opened(context, where) as store:
+            restore_shared(path, store)
     _tell_node(context)
 
 
@@ -92,9 +143,9 @@ def restore_(context: Context, path: Path, database: Path | None) -> None:
 @_DATABASE
 @click.pass_obj
 @_reported
-def export(context: Context, path: Path, database: Path | None) -> None:
+def export(context: Context, path: Path, database: str | None) -> None:
     """Write all records to the directory PATH as the files of a reference controller.d."""
-    with SqliteStore(_existing(context, database)) as store:
+    with _opened(context, _where(context, database), existing=True) as store:
         moved = export_files(store, path)
     click.echo(f"{moved.networks} networks, {moved.members} members")
 
@@ -104,9 +155,9 @@ def export(context: Context, path: Path, database: Path | None) -> None:
 @_DATABASE
 @click.pass_obj
 @_reported
-def import_(context: Context, path: Path, database: Path | None) -> None:
+def import_(context: Context, path: Path, database: str | None) -> None:
     """Take over the records of a reference controller.d; networks and members that it does not hold stay."""
-    with SqliteStore(_directory(context, database)) as store:
+    with _opened(context, _where(context, database)) as store:
         moved = import_files(store, path)
     skipped = f", {moved.skipped} files skipped that are no records" if moved.skipped else ""
     click.echo(f"{moved.networks} networks, {moved.members} members{skipped}")

@@ -15,6 +15,7 @@ from ztpipe.controller.change import ANYONE, Change, entry
 from ztpipe.controller.coerce import JsonObject
 from ztpipe.controller.decision import Decider, Granted
 from ztpipe.controller.errors import ControllerError, not_found
+from ztpipe.controller.leases import AloneLeases, Leases
 from ztpipe.controller.listing import MemberQuery, NetworkQuery, Page
 from ztpipe.controller.push import PushQueue, RevocationQueue
 from ztpipe.controller.sending import UNASKED, Sender
@@ -39,13 +40,14 @@ class Controller:
     be sent is had from `take_actions`; `counters` counts events by name, drops included.
     """
 
-    def __init__(self, identity: Identity, store: Store, *, random: Random) -> None:
-        """Load all records; raises StoreError if that fails."""
+    def __init__(self, identity: Identity, store: Store, *, random: Random, leases: Leases | None = None) -> None:
+        """Load all records; raises StoreError if that fails.  `leases`: in a fleet, who answers whom."""
         self.identity = identity
         self.counters: Counter[str] = Counter()
         self._random = random
         self._state = State(store)
         self._statuses = StatusTable()
+        self._leases = leases or AloneLeases()
         self._decider = Decider(identity, self._state, random)
         self._sender = Sender(identity, random)
         self._pushes = PushQueue()
@@ -69,6 +71,8 @@ class Controller:
         self.counters["network_config_request"] += 1
         if controller_of(nwid) != self.identity.address:
             self.counters["drop_foreign_network"] += 1
+        elif member.address != self.identity.address and not self._leases.answers(now, nwid, member.address, metadata):
+            self.counters["drop_answered_by_another"] += 1
         elif not self._statuses.admit(now, nwid, member, metadata):
             self.counters["drop_request_rate"] += 1
         else:
@@ -351,6 +355,13 @@ class Controller:
 
         Who is no longer authorised is revoked.
         """
+        self.resync(now)
+        self._stored(lambda: self._state.note(entry(now, change, "store.reload", None, None)))
+
+    # --- what other controllers of a fleet do ------------------------------------------------------------------------
+
+    def resync(self, now: int) -> None:
+        """Read everything again and do what follows from the differences; raises ControllerError."""
         before = [(found, _authorized(found)) for found in self._state.networks()]
         self._stored(self._state.load)
         for old, authorized in before:
@@ -361,14 +372,61 @@ class Controller:
         self._send_revocations(now)
         self._schedule_ends()
         self.counters["network_change"] += 1
-        self._stored(lambda: self._state.note(entry(now, change, "store.reload", None, None)))
         for found in self._state.networks():
-            for status in self._statuses.online(now, found.nwid):
-                self._pushes.add(found.nwid, status.address)
+            self._push_all(now, found.nwid)
         self._send_pushes(now)
 
-    def _network(self, nwid: int) -> NetworkState:
+    def network_changed(self, now: int, nwid: int, record: JsonObject | None) -> None:
+        """Another controller wrote the record of a network, or deleted it with all its members (None)."""
         found = self._state.network(nwid)
+        if record is not None:
+            self._state.put_network(nwid, record)
+            self._push_all(now, nwid)
+        elif found is not None:
+            self._state.drop_network(nwid)
+            for address in sorted(_authorized(found)):
+                self._revoke(now, found, address)
+        self.counters["network_change"] += 1
+        self._send_revocations(now)
+        self._send_pushes(now)
+
+    def member_changed(self, now: int, nwid: int, address: int, record: JsonObject | None) -> None:
+        """Another controller wrote the record of a member, or deleted it (None)."""
+        found = self._state.network(nwid)
+        if found is None:
+            return
+        old = found.members.get(address)
+        self._state.put_member(found, address, record)
+        new = found.members.get(address)
+        if old is not None and member.is_authorized(old) and (new is None or not member.is_authorized(new)):
+            self._revoke(now, found, address)
+        if new is not None:
+            self._schedule_end(nwid, address, new)
+        self.counters["member_change"] += 1
+        self._pushes.add(nwid, address)
+        self._send_revocations(now)
+        self._send_pushes(now)
+
+    def lease_lost(self, nwid: int, address: int) -> None:
+        """Another controller answers this member now: nothing is pushed to it from here."""
+        self._leases.lost(nwid, address)
+        self._statuses.forget(nwid, address)
+
+    def adopt(self, now: int, nwid: int, address: int, metadata: bytes) -> None:
+        """The controller that answered this member has died; we hold its lease and go on in its place."""
+        found = self._state.network(nwid)
+        record = found.members.get(address) if found is not None else None
+        identity = member.identity(record) if record is not None else None
+        if identity is not None:
+            self._statuses.admit(now, nwid, identity, metadata)
+            self._pushes.add(nwid, address)
+
+    def _push_all(self, now: int, nwid: int) -> None:
+        for status in self._statuses.online(now, nwid):
+            self._pushes.add(nwid, status.address)
+
+    def _network(self, nwid: int) -> NetworkState:
+        found = self._state.network(nwid) or self._stored(lambda: self._state.fetch(nwid))
         if found is None:
             raise not_found(f"network {format_nwid(nwid)}")
         return found

@@ -11,6 +11,8 @@ from ztpipe.controller.coerce import JsonObject
 from ztpipe.controller.errors import bad_value
 from ztpipe.controller.network import MAX_ELEMENTS, trace_target
 from ztpipe.wire.address import format_address, format_nwid
+from ztpipe.wire.errors import WireError
+from ztpipe.wire.identity import Identity
 
 VERSION_FIELDS: Final = ("vMajor", "vMinor", "vRev", "vProto")
 
@@ -85,6 +87,14 @@ def updated(record: JsonObject | None, body: Any, nwid: int, address: int, now: 
             result["expiresAt"] = 0  # else it would be taken back at once
         _set_authorized(result, coerce.boolean(body["authorized"], False), now)
     return result
+
+
+def identity(record: JsonObject) -> Identity | None:
+    """The identity that the member first asked with; None if it never did."""
+    try:
+        return Identity.parse(record["identity"])
+    except (KeyError, TypeError, AttributeError, WireError):
+        return None
 
 
 def is_authorized(record: JsonObject) -> bool:

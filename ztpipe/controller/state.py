@@ -6,16 +6,12 @@ from bisect import insort
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Final
 
 from ztpipe.controller import coerce, member
 from ztpipe.controller.coerce import JsonObject
-from ztpipe.controller.store import Store
+from ztpipe.controller.store import DELETED, SharedStore, Store
 from ztpipe.controller.view import NetworkView
 from ztpipe.wire.address import format_address, format_nwid
-
-#: Field of a record that only says when its member was deleted, so that it stays deleted.
-DELETED: Final = "_deleted"
 
 #: Makes the line of the audit log from a record before (None = new) and after.
 Audit = Callable[[JsonObject | None, JsonObject | None], JsonObject]
@@ -67,6 +63,7 @@ class State:
     def __init__(self, store: Store) -> None:
         """Load everything.  Raises what the store raises; records without a usable key are skipped."""
         self._store = store
+        self._shared = store if isinstance(store, SharedStore) else None
         self._networks: dict[int, NetworkState] = {}
         self.load()
 
@@ -87,6 +84,40 @@ class State:
                 elif address is not None:
                     network.put(address, record)
         self._networks = networks
+
+    def put_network(self, nwid: int, record: JsonObject) -> None:
+        """A record that is in the store already, written by another controller."""
+        network, view = self._networks.get(nwid), NetworkView.of(nwid, record)
+        if network is None:
+            self._networks[nwid] = NetworkState(nwid, record, view)
+        else:
+            network.record, network.view = record, view
+
+    def fetch(self, nwid: int) -> NetworkState | None:
+        """A network that another controller may have made just now: looked for in a store that is shared."""
+        if self._shared is None or (record := self._shared.network(nwid)) is None:
+            return None
+        self.put_network(nwid, record)
+        network = self._networks[nwid]
+        for stored in self._shared.members(nwid):
+            address = _key(stored.get("id"), 10)
+            if address is not None:
+                self.put_member(network, address, stored)
+        return network
+
+    def drop_network(self, nwid: int) -> None:
+        """Another controller deleted it."""
+        self._networks.pop(nwid, None)
+
+    def put_member(self, network: NetworkState, address: int, record: JsonObject | None) -> None:
+        """A record that is in the store already, or one that is deleted there (None, or a record that says so)."""
+        network.deleted.discard(address)
+        if record is None or record.get(DELETED) is not None:
+            network.drop(address)
+            if record is not None:
+                network.deleted.add(address)
+        else:
+            network.put(address, record)
 
     def note(self, line: JsonObject) -> None:
         """Add a line to the audit log."""
@@ -113,11 +144,7 @@ class State:
             self._store.save_network(record)
             if audit is not None:
                 self._store.append_audit(audit(before, record))
-        view = NetworkView.of(nwid, record)
-        if network is None:
-            self._networks[nwid] = NetworkState(nwid, record, view)
-        else:
-            network.record, network.view = record, view
+        self.put_network(nwid, record)
         return True
 
     def save_member(self, network: NetworkState, address: int, record: JsonObject) -> bool:

@@ -79,6 +79,11 @@ class StatusTable:
         """All statuses of one network, online or not."""
         return (self._statuses[nwid, address] for address in self._by_network.get(nwid, ()))
 
+    def forget(self, nwid: int, address: int) -> None:
+        """Another controller answers the member now."""
+        if (nwid, address) in self._statuses:
+            self._remove((nwid, address))
+
     def prune(self, now: int) -> None:
         """Drop statuses that are of no further use: offline, and their grant forgotten."""
         while self._statuses:

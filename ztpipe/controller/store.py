@@ -10,12 +10,14 @@ from collections import deque
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from ztpipe.controller.coerce import JsonObject
 
 #: Lines that the audit log holds; the oldest give way.
 AUDIT_CAPACITY: Final = 100_000
+#: Field of a record that only says when its member was deleted, so that it stays deleted.
+DELETED: Final = "_deleted"
 
 
 class StoreError(Exception):
@@ -51,6 +53,20 @@ class Store(Protocol):
 
     def audit(self, before: int | None, limit: int, nwid: str | None, member: str | None) -> list[JsonObject]:
         """Lines with an ID below `before`, newest first, each with its `id`; of one network or member if given."""
+
+
+@runtime_checkable
+class SharedStore(Store, Protocol):
+    """A store that several controllers with one identity share."""
+
+    def network(self, nwid: int) -> JsonObject | None:
+        """One network record as it is now, None if there is none."""
+
+    def member(self, nwid: int, address: int) -> JsonObject | None:
+        """One member record as it is now, None if there is none."""
+
+    def lease(self, nwid: int, address: int, metadata: bytes, *, insist: bool) -> bool:
+        """Take or keep the right to answer a member, if no other living controller has it; `insist`: even then."""
 
 
 class MemoryStore:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -98,6 +99,32 @@ def restore(source: Path, directory: Path) -> None:
             origin.backup(target)
             target.execute("PRAGMA journal_mode = WAL")
         SqliteStore(directory).close()  # an older format is converted
+
+
+def backup_shared(store: Store, target: Path) -> None:
+    """Copy a store of another kind to the new file `target`, a backup like any other."""
+    with _failures(target, "cannot back up"), tempfile.TemporaryDirectory(dir=target.parent) as directory:
+        with SqliteStore(Path(directory)) as copy:
+            _copy_records(store, copy)
+        backup(Path(directory), target)
+
+
+def restore_shared(source: Path, store: Store) -> None:
+    """Replace the records in a store of another kind by those of the backup `source`, all or none."""
+    with _failures(source, "cannot restore"), tempfile.TemporaryDirectory() as directory:
+        restore(source, Path(directory))
+        with SqliteStore(Path(directory)) as copy, store.transaction():
+            for record in store.networks():
+                store.delete_network(int(record["nwid"], 16))
+            _copy_records(copy, store)
+
+
+def _copy_records(source: Store, target: Store) -> None:
+    with target.transaction():
+        for record in source.networks():
+            target.save_network(record)
+            for member in source.members(int(record["nwid"], 16)):
+                target.save_member(member)
 
 
 def _check(path: Path) -> None:

@@ -65,9 +65,7 @@ def families(snapshot: Snapshot) -> Iterator[Family]:
     yield _packets(snapshot)
     yield _errors(snapshot)
     yield _data(snapshot)
-    yield single(
-        "zt_num_networks", "gauge", "number of networks this instance is joined to", len(snapshot.networks)
-    )
+    yield single("zt_num_networks", "gauge", "number of networks this instance is joined to", len(snapshot.networks))
     yield from _networks(snapshot)
     yield from _peers(snapshot.peers)
     yield from _controller(snapshot)

@@ -1,0 +1,331 @@
+"""The store of a fleet: PostgreSQL, shared by several controllers with one identity.
+
+Every change is announced to the others in the transaction that makes it (NOTIFY), and none overwrites what another
+controller wrote since: a record is only replaced by one of a higher revision. Who answers a member is agreed in the
+table of leases; an instance that has not been seen for some seconds holds none.
+
+A database that is away fails every operation with a StoreError, at once between attempts to reach it, so that nobody
+who waits for an answer holds up the node.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Final, NamedTuple
+
+import psycopg
+
+from ztpipe.controller.coerce import JsonObject, integer
+from ztpipe.controller.store import AUDIT_CAPACITY, DELETED, StoreError
+
+SCHEMA_VERSION: Final = 1
+INSTANCE_SECONDS: Final = 3.0
+"""An instance that was not seen for so long is taken for dead."""
+CONNECT_SECONDS: Final = 2
+RETRY_SECONDS: Final = 1.0
+"""The pause between attempts to reach a database that is away."""
+_STATEMENT_MS: Final = 2_000
+BEAT: Final = (
+    "INSERT INTO ztpipe.instance (id, controller, seen) VALUES (%s, %s, now())"
+    " ON CONFLICT (id) DO UPDATE SET seen = now()"
+)
+"""Say that an instance of a controller lives."""
+_MIGRATION_LOCK: Final = 0x7A746370
+_AUDIT_TRIM: Final = 1_000  # lines between two clean-ups of the audit log
+
+#: Statements that make the next version of the schema, by the version they start from. Never changed once released.
+_MIGRATIONS: Final[Sequence[str]] = (
+    """
+    CREATE TABLE ztpipe.network (
+        nwid text COLLATE "C" PRIMARY KEY, revision bigint NOT NULL, object text NOT NULL
+    );
+    CREATE TABLE ztpipe.member (
+        nwid text COLLATE "C" NOT NULL, address text COLLATE "C" NOT NULL, revision bigint NOT NULL,
+        object text NOT NULL, PRIMARY KEY (nwid, address)
+    );
+    CREATE TABLE ztpipe.audit (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, controller text NOT NULL, nwid text, member text,
+        object text NOT NULL
+    );
+    CREATE INDEX audit_by_network ON ztpipe.audit (nwid, id);
+    CREATE TABLE ztpipe.instance (id text PRIMARY KEY, controller text NOT NULL, seen timestamptz NOT NULL);
+    CREATE TABLE ztpipe.lease (
+        nwid text COLLATE "C" NOT NULL, address text COLLATE "C" NOT NULL, holder text NOT NULL,
+        metadata bytea NOT NULL, asked timestamptz NOT NULL, PRIMARY KEY (nwid, address)
+    );
+    """,
+)
+_SAVE: Final = {
+    "network": "INSERT INTO ztpipe.network AS t (nwid, revision, object) VALUES (%s, %s, %s)"
+    " ON CONFLICT (nwid) DO UPDATE SET revision = EXCLUDED.revision, object = EXCLUDED.object",
+    "member": "INSERT INTO ztpipe.member AS t (nwid, address, revision, object) VALUES (%s, %s, %s, %s)"
+    " ON CONFLICT (nwid, address) DO UPDATE SET revision = EXCLUDED.revision, object = EXCLUDED.object",
+}
+_IF_NEWER: Final = " WHERE t.revision < EXCLUDED.revision"
+_AUDIT: Final = (
+    "SELECT id, object FROM ztpipe.audit WHERE controller = %(controller)s AND id < %(top)s"
+    " AND (%(nwid)s::text IS NULL OR nwid = %(nwid)s) AND (%(member)s::text IS NULL OR member = %(member)s)"
+    " ORDER BY id DESC LIMIT %(limit)s"
+)
+#: Take or renew the lease if nobody else has it, its holder is dead, or the member insists. Gives its holder now, and
+#: whether that is another than before.
+_LEASE: Final = """
+WITH before AS (
+    SELECT holder FROM ztpipe.lease WHERE nwid = %(nwid)s AND address = %(address)s
+), taken AS (
+    INSERT INTO ztpipe.lease AS l (nwid, address, holder, metadata, asked)
+    VALUES (%(nwid)s, %(address)s, %(instance)s, %(metadata)s, now())
+    ON CONFLICT (nwid, address) DO UPDATE
+    SET holder = EXCLUDED.holder, metadata = EXCLUDED.metadata, asked = EXCLUDED.asked
+    WHERE l.holder = EXCLUDED.holder OR %(insist)s OR NOT EXISTS (
+        SELECT FROM ztpipe.instance i WHERE i.id = l.holder AND i.seen > now() - make_interval(secs => %(seconds)s))
+    RETURNING holder
+)
+SELECT EXISTS (SELECT FROM taken), (SELECT holder FROM before) IS DISTINCT FROM %(instance)s
+"""
+#: Take what dead instances held, of members that asked within the time that they count as online.
+ADOPT: Final = """
+UPDATE ztpipe.lease l SET holder = %(instance)s
+WHERE left(nwid, 10) = %(controller)s AND holder <> %(instance)s AND asked > now() - make_interval(secs => %(online)s)
+AND NOT EXISTS (
+    SELECT FROM ztpipe.instance i WHERE i.id = l.holder AND i.seen > now() - make_interval(secs => %(seconds)s))
+RETURNING nwid, address, metadata
+"""
+
+
+class Changed(NamedTuple):
+    """A notice of another instance: a record was written or deleted, or the lease of a member was taken.
+
+    `kind` is "network", "member" or "lease"; `address` is None for networks; `instance` is who did it.
+    """
+
+    kind: str
+    instance: str
+    nwid: int
+    address: int | None
+
+
+class PostgresStore:
+    """A `SharedStore` in the schema ``ztpipe`` of a PostgreSQL database; every failure is a StoreError.
+
+    Holds the records whose network IDs begin with the address `controller`; a database may hold those of several.
+    `instance` tells this process from the others.
+    """
+
+    def __init__(self, conninfo: str, controller: int, instance: str, *, overwrite: bool = False) -> None:
+        """Connect and bring the schema up to date. `overwrite`: records replace newer ones too (import, restore)."""
+        self.conninfo = conninfo
+        self.instance = instance
+        self.controller = f"{controller:010x}"
+        self._database: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._retry_at = 0.0
+        self._depth = 0
+        self._overwrite = overwrite
+        with self._failures("open"):
+            _migrate(self._connection())
+            self._connection().execute(BEAT, (self.instance, self.controller))
+
+    @property
+    def channel(self) -> str:
+        """What to LISTEN on for notices of other instances (`read_notice`)."""
+        return f"ztpipe_{self.controller}"
+
+    def close(self) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    # --- reading ---------------------------------------------------------------------------------------------------
+
+    def networks(self) -> list[JsonObject]:
+        query = "SELECT nwid, object FROM ztpipe.network WHERE left(nwid, 10) = %s ORDER BY nwid"
+        return self._objects(query, (self.controller,))
+
+    def members(self, nwid: int) -> list[JsonObject]:
+        query = "SELECT nwid || '/' || address, object FROM ztpipe.member WHERE nwid = %s ORDER BY address"
+        return self._objects(query, (f"{nwid:016x}",))
+
+    def network(self, nwid: int) -> JsonObject | None:
+        found = self._objects("SELECT nwid, object FROM ztpipe.network WHERE nwid = %s", (f"{nwid:016x}",))
+        return found[0] if found else None
+
+    def member(self, nwid: int, address: int) -> JsonObject | None:
+        query = "SELECT nwid || '/' || address, object FROM ztpipe.member WHERE nwid = %s AND address = %s"
+        found = self._objects(query, (f"{nwid:016x}", f"{address:010x}"))
+        return found[0] if found else None
+
+    def audit(self, before: int | None, limit: int, nwid: str | None, member: str | None) -> list[JsonObject]:
+        top = 0x7FFFFFFFFFFFFFFF if before is None else min(before, 0x7FFFFFFFFFFFFFFF)
+        values = {"controller": self.controller, "top": top, "nwid": nwid, "member": member, "limit": limit}
+        with self._failures("read") as database:
+            rows = database.execute(_AUDIT, values).fetchall()
+        return [{"id": number, **_decode(f"audit line {number}", text)} for number, text in rows]
+
+    # --- writing ---------------------------------------------------------------------------------------------------
+
+    def save_network(self, record: JsonObject) -> None:
+        self._save("network", record, (record["nwid"],))
+
+    def save_member(self, record: JsonObject) -> None:
+        self._save("member", record, (record["nwid"], record["id"]))
+
+    def _save(self, kind: str, record: JsonObject, key: tuple[str, ...]) -> None:
+        """Replace a record unless it was changed by another instance since we read it; a deletion always wins."""
+        revision = integer(record.get("revision"), 0) & 0x7FFFFFFFFFFFFFFF
+        statement = _SAVE[kind] if self._overwrite or DELETED in record else _SAVE[kind] + _IF_NEWER
+        with self._failures("write") as database, self.transaction():
+            if database.execute(statement, (*key, revision, _encode(record))).rowcount == 0:
+                raise StoreError(f"{kind} {'/'.join(key)} was changed by another controller in this moment: try again")
+            self._notify(kind, *key)
+
+    def delete_network(self, nwid: int) -> None:
+        key = f"{nwid:016x}"
+        with self._failures("write") as database, self.transaction():
+            for table in ("member", "lease", "network"):
+                database.execute(f"DELETE FROM ztpipe.{table} WHERE nwid = %s", (key,))
+            self._notify("network", key)
+
+    def delete_member(self, nwid: int, address: int) -> None:
+        key = (f"{nwid:016x}", f"{address:010x}")
+        with self._failures("write") as database, self.transaction():
+            database.execute("DELETE FROM ztpipe.member WHERE nwid = %s AND address = %s", key)
+            self._notify("member", *key)
+
+    def append_audit(self, entry: JsonObject) -> None:
+        """Add a line to the audit log, and now and then drop the oldest beyond its capacity."""
+        row = (self.controller, entry["nwid"], entry["member"], _encode(entry))
+        statement = "INSERT INTO ztpipe.audit (controller, nwid, member, object) VALUES (%s, %s, %s, %s) RETURNING id"
+        with self._failures("write") as database, self.transaction():
+            added = database.execute(statement, row).fetchone()
+            if added is not None and added[0] % _AUDIT_TRIM == 0:
+                database.execute("DELETE FROM ztpipe.audit WHERE id <= %s", (added[0] - AUDIT_CAPACITY,))
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """What is written within is written whole or not at all; within another one it is part of that."""
+        return self._transaction()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        if self._depth:
+            yield
+            return
+        with self._failures("write") as database:
+            self._depth = 1
+            try:
+                with database.transaction():
+                    yield
+            finally:
+                self._depth = 0
+
+    def _notify(self, kind: str, *key: str) -> None:
+        with self._failures("write") as database:
+            database.execute("SELECT pg_notify(%s, %s)", (self.channel, " ".join((kind, self.instance, *key))))
+
+    # --- the fleet -------------------------------------------------------------------------------------------------
+
+    def lease(self, nwid: int, address: int, metadata: bytes, *, insist: bool) -> bool:
+        """Whether this instance is the one to answer a member; the lease is taken if that is possible.
+
+        `insist`: take it from an instance that is alive too, since the member does not reach that. `metadata` is what
+        the member says of itself, for whoever has to go on in our place.
+        """
+        key = (f"{nwid:016x}", f"{address:010x}")
+        names = ("nwid", "address", "instance", "metadata", "insist", "seconds")
+        values = dict(zip(names, (*key, self.instance, metadata, insist, INSTANCE_SECONDS), strict=True))
+        with self._failures("write") as database, self.transaction():
+            ours, moved = database.execute(_LEASE, values).fetchone() or (False, False)
+            if ours and moved:
+                self._notify("lease", *key)
+        return bool(ours)
+
+    # --- the connection --------------------------------------------------------------------------------------------
+
+    def _connection(self) -> psycopg.Connection[tuple[Any, ...]]:
+        if self._database is not None and not self._database.broken and not self._database.closed:
+            return self._database
+        if time.monotonic() < self._retry_at:
+            raise StoreError(f"{self._where}: not reachable")
+        try:
+            self._database = connect(self.conninfo)
+        except psycopg.Error:
+            self._retry_at = time.monotonic() + RETRY_SECONDS
+            raise
+        return self._database
+
+    @contextmanager
+    def _failures(self, what: str) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+        """The connection, and what PostgreSQL says as a StoreError that names the database."""
+        try:
+            yield self._connection()
+        except psycopg.Error as error:
+            raise StoreError(f"{self._where}: cannot {what}: {_line(error)}") from error
+
+    @property
+    def _where(self) -> str:
+        """The database, without a password."""
+        parts = psycopg.conninfo.conninfo_to_dict(self.conninfo)
+        return f"PostgreSQL database {parts.get('dbname') or 'of the user'} at {parts.get('host') or 'localhost'}"
+
+    def _objects(self, query: str, values: tuple[str, ...]) -> list[JsonObject]:
+        with self._failures("read") as database:
+            rows = database.execute(query, values).fetchall()
+        return [_decode(key, text) for key, text in rows]
+
+
+def connect(conninfo: str) -> psycopg.Connection[tuple[Any, ...]]:
+    """A connection on which nothing takes long."""
+    options = f"-c statement_timeout={_STATEMENT_MS} -c lock_timeout={_STATEMENT_MS}"
+    return psycopg.connect(
+        conninfo, autocommit=True, connect_timeout=CONNECT_SECONDS, options=options, application_name="ztpipe",
+        tcp_user_timeout=_STATEMENT_MS, keepalives_idle=2, keepalives_interval=1, keepalives_count=2,
+    )  # fmt: skip
+
+
+def read_notice(payload: str) -> Changed | None:
+    """A notice as `PostgresStore` sends it; None for anything else."""
+    words = payload.split(" ")
+    try:
+        kind, instance, nwid = words[0], words[1], int(words[2], 16)
+        address = int(words[3], 16) if len(words) > 3 else None
+    except (IndexError, ValueError):
+        return None
+    if kind not in ("network", "member", "lease") or (kind == "network") != (address is None):
+        return None
+    return Changed(kind, instance, nwid, address)
+
+
+def _migrate(database: psycopg.Connection[tuple[Any, ...]]) -> None:
+    """Create the schema, or bring it from an older version up to ours; one instance does it, the others wait."""
+    with database.transaction():
+        database.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
+        database.execute("CREATE SCHEMA IF NOT EXISTS ztpipe")
+        database.execute("CREATE TABLE IF NOT EXISTS ztpipe.schema_version (version integer NOT NULL)")
+        row = database.execute("SELECT version FROM ztpipe.schema_version").fetchone()
+        version = 0 if row is None else row[0]
+        if version > SCHEMA_VERSION:
+            raise StoreError(f"the schema ztpipe has version {version}, this program knows up to {SCHEMA_VERSION}")
+        for statements in _MIGRATIONS[version:]:
+            database.execute(statements)
+        database.execute("DELETE FROM ztpipe.schema_version")
+        database.execute("INSERT INTO ztpipe.schema_version VALUES (%s)", (SCHEMA_VERSION,))
+
+
+def _line(error: psycopg.Error) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _encode(record: JsonObject) -> str:
+    return json.dumps(record, separators=(",", ":"), sort_keys=True, ensure_ascii=True, allow_nan=False)
+
+
+def _decode(key: str, text: str) -> JsonObject:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise StoreError(f"the object of {key} is not JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise StoreError(f"the object of {key} is not a JSON object")
+    return value
