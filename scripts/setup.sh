@@ -9,6 +9,8 @@ packages=(gcc make libc6-dev python3-dev python3-venv libsodium-dev libssl-dev i
 [[ $extra != dev ]] || packages+=(fish zsh) # whose completion is tested
 
 [[ $extra != dev ]] || packages+=(postgresql)
+# a router's port mapping service, for its tests only
+[[ $extra != dev ]] || packages+=(miniupnpd-nftables)
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 

@@ -20,6 +20,7 @@ _COMMANDS: Final = {
     "controller": "ztpipe.cli.controller",
     "completion": "ztpipe.cli.completion",
     "doctor": "ztpipe.cli.doctor",
+    "tcp-relay": "ztpipe.cli.tcp_relay",
 }
 
 

@@ -25,18 +25,22 @@ from ztpipe.ipc import PuntKind, iter_punts
 from ztpipe.log import configure as configure_log
 from ztpipe.node.actions import ControllerRequest, Event
 from ztpipe.node.node import Node
+from ztpipe.node.settings import TUNNEL, NodeSettings
 from ztpipe.runtime import controllers, eventlog, metrics, notify
 from ztpipe.runtime.actions import ActionRunner
 from ztpipe.runtime.bindings import Bindings
 from ztpipe.runtime.clock import Clock
 from ztpipe.runtime.facade import Facade, local_settings
+from ztpipe.runtime.fallback import Fallback
 from ztpipe.runtime.hostnetworks import HostNetworks
+from ztpipe.runtime.portmapping import PortMapper
 from ztpipe.runtime.processes import cpu_seconds
 from ztpipe.runtime.reload import LocalConfWatch, report
 from ztpipe.runtime.reshape import Reshaper
-from ztpipe.runtime.settings import node_settings, underlay_filter
+from ztpipe.runtime.settings import node_settings, tunnel_settings, underlay_filter
 from ztpipe.runtime.slowpath import SlowPathCounters
 from ztpipe.runtime.startup import check_host, choose_ports, leave_root, load_worlds, with_probed_offloads
+from ztpipe.runtime.tunnel import Tunnel
 from ztpipe.shm.replay import SharedReplay
 from ztpipe.shm.tables import Tables
 from ztpipe.store import Home
@@ -111,6 +115,13 @@ class Control:
             changed=lambda found: self.feed(lambda node, now: node.set_bindings(now, found)),
         )
         stack.callback(self.bindings.close)
+        self.tunnel = self.bindings.tunnel = self._make_tunnel()
+        stack.callback(self.tunnel.stop)
+        self.mapper = PortMapper(
+            self.bindings.ports[2],
+            f"ztpipe/{self.identity.address:010x}@{self.bindings.ports[2]}",
+            told=lambda found: self.feed(lambda node, now: node.set_external_addresses(now, found)),
+        )
         self.networks = HostNetworks(
             self.identity.address,
             self.netlink,
@@ -126,6 +137,18 @@ class Control:
         )
         stack.callback(self.networks.close)
         self.reshaper = Reshaper(self.supervisor, self.bindings, self.networks)
+
+    def _make_tunnel(self) -> Tunnel:
+        wanted = tunnel_settings(self.config)
+        return Tunnel(
+            Fallback(self.clock.now(), allowed=wanted.allowed, forced=wanted.forced),
+            self.counters,
+            relay=wanted.relay,
+            version=NodeSettings().version,
+            now=self.clock.now,
+            received=self._from_tunnel,
+            changed=self.bindings.announce,
+        )
 
     def _start_node(self, stack: contextlib.AsyncExitStack) -> None:
         planet, moons = load_worlds(self.home)
@@ -173,6 +196,8 @@ class Control:
             task = asyncio.ensure_future(work)
             stack.callback(task.cancel)
         self._start_fleet(stack)
+        if self.mapper.port:
+            stack.callback(asyncio.ensure_future(self.mapper.run()).cancel)
         if self._notifier.watchdog is not None:
             stack.callback(asyncio.ensure_future(self._every(self._notifier.watchdog, self._notifier.alive)).cancel)
 
@@ -245,9 +270,12 @@ class Control:
         try:
             for address, binding, remote, last_receive, last_send in self.tables.activity():
                 self.node.path_activity(now, address, binding, InetAddress(*remote), last_receive, last_send)
+                self.tunnel.fallback.received(last_receive, InetAddress(*remote))
             for address, nwid, last_frame in self.tables.frame_activity():
                 self.node.peer_activity(now, address, nwid, last_frame)
+            self.tunnel.tick(now)
             if self.clock.was_away():
+                self.tunnel.fallback.restarted(now)
                 log.info("was asleep: asking all paths in use")
                 self.feed(lambda node, at: node.resumed(at))
             self.feed(lambda node, at: node.tick(at))
@@ -267,14 +295,21 @@ class Control:
             frame = punt.data
             destination, source = int.from_bytes(frame[0:6], "big"), int.from_bytes(frame[6:12], "big")
             node.frame_received(now, punt.nwid, destination, source, int.from_bytes(frame[12:14], "big"), frame[14:])
-        elif punt.remote is None:
+            return
+        if punt.remote is None:
             self.counters.drop("punt_without_endpoint", 1)
-        elif punt.kind is PuntKind.DATAGRAM:
+            return
+        self.tunnel.fallback.received(now, InetAddress(*punt.remote))
+        if punt.kind is PuntKind.DATAGRAM:
             node.datagram_received(now, punt.binding, InetAddress(*punt.remote), punt.data)
         elif punt.kind is PuntKind.PACKET:
             node.packet_received(now, punt.binding, InetAddress(*punt.remote), punt.data)
         else:
             node.unknown_path(now, punt.address, punt.binding, InetAddress(*punt.remote))
+
+    def _from_tunnel(self, remote: InetAddress, datagram: bytes) -> None:
+        self.counters.add("tcp_received_datagrams", 1)
+        self.feed(lambda node, now: node.datagram_received(now, TUNNEL, remote, datagram))
 
     def _on_event(self, event: Event) -> None:
         eventlog.tell(event)
@@ -307,7 +342,7 @@ class Control:
         own = {network.device_name for network in self.networks.by_id.values()}
         chosen = underlay.select(found, own_devices=own, **underlay_filter(self.config))
         self._tell_excluded(chosen.saved)
-        self.bindings.sync(chosen.usable)
+        self.bindings.sync([] if self.tunnel.fallback.only_tcp() else chosen.usable)
 
     def _tell_excluded(self, saved: Mapping[str, str]) -> None:
         """One line when an interface is left out that the user may have wanted: the first time we see it."""
@@ -325,6 +360,7 @@ class Control:
                 async for _ in self.netlink.changes():
                     await self._sync_underlay()
                     self.feed(lambda node, now: node.links_changed(now))
+                    self.mapper.links_changed()
             except Exception as error:
                 log.warning("underlay not followed for a second", error=str(error) or type(error).__name__)
             await asyncio.sleep(1)
@@ -343,6 +379,8 @@ class Control:
     def _apply_local(self, config: Config) -> None:
         settings = node_settings(config)
         self.config = config
+        wanted = tunnel_settings(config)
+        self.tunnel.configure(wanted.relay, allowed=wanted.allowed, forced=wanted.forced)
         self.feed(lambda node, now: node.set_settings(now, settings))
         self._settings_changed.set()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ztpipe.node.actions import InstallPath, InstallPeer, RemovePath, RemovePeer
+from ztpipe.node.settings import TUNNEL
 
 if TYPE_CHECKING:
     from ztpipe.node.path import PathKey
@@ -26,7 +27,8 @@ class FastPath:
         self._relay: PathKey | None = None
 
     def refresh(self, now: int, peer: Peer) -> None:
-        """Install what changed about `peer`. A peer that never spoke, or that cannot be reached, has no entry."""
+        """Install what changed about `peer`. A peer that never spoke, or that cannot be reached by UDP, has no
+        entry."""
         wanted = self._wanted(now, peer) if peer.spoken() else None
         if wanted is None:
             self.remove(peer)
@@ -53,6 +55,8 @@ class FastPath:
         if route is None:
             return None
         path, direct = route
+        if path.binding == TUNNEL:
+            return None
         if direct:
             self.core.pathmtu.consider(now, peer, path)
         return InstallPeer(

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from ztpipe.wire.inetaddress import InetAddress
+
+
+TUNNEL: Final = 255
+"""`Binding.id` of the connection to a TCP relay (vl1-behaviour §6.6): the data plane does not know it."""
 
 
 class Binding(NamedTuple):

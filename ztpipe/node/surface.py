@@ -53,6 +53,11 @@ class Surface:
         """Distinct reported addresses, newest last."""
         return list(dict.fromkeys(record.reported for record in self._records.values()))
 
+    def keep_bindings(self, bindings: set[int]) -> None:
+        """Sockets have gone: what they were seen as leads nowhere any more."""
+        for key in [k for k in self._records if k[1] not in bindings]:
+            del self._records[key]
+
     def expire(self, now: int) -> None:
         for key in [k for k, record in self._records.items() if now - record.at >= RECORD_MS]:
             del self._records[key]

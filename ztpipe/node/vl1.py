@@ -352,6 +352,7 @@ class Vl1Engine:
         before, after = {binding.id for binding in self.bindings}, {binding.id for binding in bindings}
         mtus = {binding.id: binding.mtu for binding in self.bindings}
         self.bindings = tuple(bindings)
+        self.surface.keep_bindings(after)
         for peer in self._peers.values():
             keep = [entry for entry in peer.paths if entry.path.binding in after]
             if len(keep) != len(peer.paths):

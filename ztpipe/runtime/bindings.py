@@ -11,11 +11,11 @@ import structlog
 from ztpipe.host.netlink import UnderlayAddress
 from ztpipe.host.sockets import UdpBinding, add_sockets, open_binding
 from ztpipe.node.actions import SendDatagram
-from ztpipe.node.settings import Binding
+from ztpipe.node.settings import TUNNEL, Binding
 from ztpipe.wire.inetaddress import InetAddress
 
 log = structlog.get_logger("underlay")
-MAX_BINDINGS = 256
+MAX_BINDINGS = TUNNEL  # the ids below it
 
 
 class SocketCarrier(Protocol):
@@ -23,6 +23,17 @@ class SocketCarrier(Protocol):
 
     def add_binding(self, binding: int, family: int, fds: list[int]) -> None: ...
     def remove_binding(self, binding: int) -> None: ...
+
+
+class TcpTunnel(Protocol):
+    """The connection to a TCP relay (`runtime.tunnel`)."""
+
+    @property
+    def open(self) -> bool: ...
+    def send(self, remote: InetAddress, datagram: bytes, *, only: bool) -> bool: ...
+
+
+_TUNNEL_BINDING = Binding(TUNNEL, InetAddress(bytes(4), 0), "", 1_460)
 
 
 class Bindings:
@@ -40,11 +51,12 @@ class Bindings:
         self._carrier, self._workers, self._gro, self._changed = carrier, workers, gro, changed
         self.ports = list(ports)
         self.by_id: dict[int, UdpBinding] = {}
+        self.tunnel: TcpTunnel | None = None
         self._next = 0
 
     def sync(self, addresses: Sequence[UnderlayAddress]) -> None:
         """Bind what is missing, close what is gone, keep the rest; then tell the node if anything changed."""
-        wanted = {(InetAddress(a.address.ip, port), a.interface) for a in addresses for port in self.ports}
+        wanted = {(InetAddress(a.address.ip, port), a.interface) for a in addresses for port in self.ports if port}
         present = {(b.local, b.interface): number for number, b in self.by_id.items()}
         before = set(present)
         for key in before - wanted:
@@ -54,7 +66,14 @@ class Bindings:
                 self._open(local, interface)
         resized = self._take_mtus({(a.address.ip, a.interface): a.mtu for a in addresses})
         if resized or before != {(b.local, b.interface) for b in self.by_id.values()}:
-            self._changed([Binding(n, b.local, b.interface, b.mtu) for n, b in sorted(self.by_id.items())])
+            self.announce()
+
+    def announce(self) -> None:
+        """Tell the node what there is: the sockets, and the tunnel if it is open."""
+        found = [Binding(n, b.local, b.interface, b.mtu) for n, b in sorted(self.by_id.items())]
+        if self.tunnel is not None and self.tunnel.open:
+            found.append(_TUNNEL_BINDING)
+        self._changed(found)
 
     def _take_mtus(self, mtus: Mapping[tuple[bytes, str], int]) -> bool:
         """Note the MTU of each device; True if one has changed."""
@@ -123,7 +142,11 @@ class Bindings:
             self._close(number)
 
     def send(self, action: SendDatagram) -> tuple[int, int]:
-        """Send a datagram of the node's own. Returns (sent, failed) counts."""
+        """Send a datagram of the node's own, through the tunnel too if UDP does not work; (sent, failed) counts."""
+        if self.tunnel is not None:
+            through = action.binding == TUNNEL
+            if self.tunnel.send(action.remote, action.data, only=through) or through:
+                return 1, 0
         if action.binding is not None:
             chosen = [b] if (b := self.by_id.get(action.binding)) else []
         else:

@@ -57,9 +57,9 @@ class Facade:
 
     def underlay(self) -> Underlay:
         bindings = self._control.bindings
-        ports = [*bindings.ports, 0, 0, 0]
         listening = tuple(b.local for b in bindings.by_id.values())
-        return Underlay(listening, ports[0], ports[1], ports[2])
+        primary, secondary, tertiary = bindings.ports
+        return Underlay(listening, primary, secondary, tertiary, self._control.tunnel.open)
 
     def status(self) -> NodeStatus:
         return self._control.node.status(self.now())

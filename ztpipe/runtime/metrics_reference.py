@@ -94,13 +94,13 @@ def _errors(snapshot: Snapshot) -> Family:
 
 
 def _data(snapshot: Snapshot) -> Family:
-    """The TCP relay is not in use: its two samples are there for who asks for them."""
+    """`tcp`: through a TCP relay."""
     total = snapshot.total
     samples = [
         (labels(direction="rx", protocol="udp"), total("udp_receive_bytes")),
         (labels(direction="tx", protocol="udp"), total("udp_send_bytes") + total("sent_bytes")),
-        (labels(direction="rx", protocol="tcp"), 0),
-        (labels(direction="tx", protocol="tcp"), 0),
+        (labels(direction="rx", protocol="tcp"), total("tcp_received_bytes")),
+        (labels(direction="tx", protocol="tcp"), total("tcp_sent_bytes")),
     ]
     return family("zt_data", "counter", "number of bytes ZeroTier has transmitted or received", samples)
 

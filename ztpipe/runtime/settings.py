@@ -5,10 +5,11 @@ from __future__ import annotations
 import ipaddress
 import platform
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from ztpipe.config import Config
 from ztpipe.node.settings import NodeSettings, PhysicalNetwork, VirtualPeer
+from ztpipe.wire.errors import WireError
 from ztpipe.wire.inetaddress import InetAddress
 
 
@@ -33,6 +34,26 @@ def node_settings(config: Config) -> NodeSettings:
             for peer in local.virtual
         },
     )
+
+
+class TunnelSettings(NamedTuple):
+    """What local.conf says of the TCP relay; `relay` is None if it names none that can be used."""
+
+    allowed: bool
+    forced: bool
+    relay: InetAddress | None
+
+
+def tunnel_settings(config: Config) -> TunnelSettings:
+    """``allowTcpFallbackRelay``, ``forceTcpRelay``, ``tcpFallbackRelay`` (vl1-behaviour §6.6)."""
+    settings = config.local.settings
+    try:
+        relay: InetAddress | None = InetAddress.parse(settings.tcp_fallback_relay)
+    except WireError:
+        relay = None
+    if relay is not None and relay.port == 0:
+        relay = None
+    return TunnelSettings(settings.allow_tcp_fallback_relay, settings.force_tcp_relay, relay)
 
 
 def underlay_filter(config: Config) -> dict[str, Any]:

@@ -90,7 +90,10 @@ def leave_root(config: Config) -> None:
 
 
 def choose_ports(config: Config) -> list[int]:
-    """Primary (must be free, else PortInUse), then secondary unless switched off (vl1-behaviour §6.1)."""
+    """[primary, secondary, tertiary] (vl1-behaviour §6.1), 0: none. PortInUse if the primary one is not free.
+
+    The tertiary one is for the port mapper, since a mapping disturbs ordinary traversal on some routers.
+    """
     settings = config.local.settings
     primary = config.port or random_port()
     if (number := port_is_free(primary)) != 0:
@@ -100,10 +103,12 @@ def choose_ports(config: Config) -> list[int]:
             " stop it or choose another port with -p",
         )
     ports = [primary]
-    if settings.allow_secondary_port:
-        secondary = settings.secondary_port or random_port()
-        if secondary and secondary not in ports:
-            ports.append(secondary)
+    for wanted, fixed in (
+        (settings.allow_secondary_port, settings.secondary_port),
+        (settings.port_mapping_enabled, settings.tertiary_port),
+    ):
+        port = fixed or random_port() if wanted else 0
+        ports.append(port if port not in ports else 0)
     return ports
 
 

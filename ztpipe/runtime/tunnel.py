@@ -1,0 +1,150 @@
+"""The connection to a TCP relay, as one more socket of the underlay (vl1-behaviour §6.6, docs/nat.md)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from ztpipe.runtime.fallback import Fallback, carries
+from ztpipe.runtime.slowpath import SlowPathCounters
+from ztpipe.wire import tcprelay
+from ztpipe.wire.errors import WireError
+from ztpipe.wire.inetaddress import InetAddress
+
+log = structlog.get_logger("underlay")
+
+CONNECT_SECONDS: Final = 10.0
+RETRY_SECONDS: Final = 5.0
+BUFFER_BYTES: Final = 65_536
+
+
+class Tunnel(asyncio.Protocol):
+    """Connects when `Fallback` says so, hands datagrams to `received`, tells `changed` when it opens or closes."""
+
+    def __init__(
+        self,
+        fallback: Fallback,
+        counters: SlowPathCounters,
+        *,
+        relay: InetAddress | None,
+        version: tuple[int, int, int],
+        now: Callable[[], int],
+        received: Callable[[InetAddress, bytes], None],
+        changed: Callable[[], None],
+    ) -> None:
+        self.fallback, self.relay = fallback, relay
+        self._counters, self._version = counters, version
+        self._now, self._received, self._changed = now, received, changed
+        self._transport: asyncio.Transport | None = None
+        self._reader = tcprelay.FrameReader()
+        self._connecting: asyncio.Task[None] | None = None
+        self._failed = False
+
+    @property
+    def open(self) -> bool:
+        return self._transport is not None
+
+    # -- settings, time -----------------------------------------------------------------------------------------------
+
+    def configure(self, relay: InetAddress | None, *, allowed: bool, forced: bool) -> None:
+        """New settings; a connection to another relay is closed, and made anew by the next datagram."""
+        self.fallback.allowed, self.fallback.forced = allowed, forced
+        if relay != self.relay:
+            self.relay = relay
+            self.close()
+        elif not allowed:
+            self.close()
+
+    def tick(self, now: int) -> None:
+        if self.open and self.fallback.over(now):
+            self.close()
+
+    # -- datagrams ----------------------------------------------------------------------------------------------------
+
+    def send(self, remote: InetAddress, datagram: bytes, *, only: bool) -> bool:
+        """A datagram that goes out: through the relay too while UDP does not work; `only`: its path is the tunnel's.
+        True if it must not go out by UDP, whatever became of it."""
+        now = self._now()
+        if self.fallback.sent(now, remote, len(datagram)):
+            self._connect()
+        if carries(remote, len(datagram)) and (only or self.fallback.engaged(now)):
+            self._write(remote, datagram)
+        return self.fallback.only_tcp()
+
+    def _write(self, remote: InetAddress, datagram: bytes) -> None:
+        transport = self._transport
+        if transport is None:
+            return
+        if transport.get_write_buffer_size() >= BUFFER_BYTES:
+            self._counters.drop("tcp_relay_buffer_full", 1)
+            return
+        transport.write(tcprelay.encode(remote, datagram))
+        self._counters.add("tcp_sent_bytes", len(datagram))
+
+    # -- the connection -----------------------------------------------------------------------------------------------
+
+    def _connect(self) -> None:
+        if self.relay is not None and self._transport is None and self._connecting is None:
+            self._connecting = asyncio.get_running_loop().create_task(self._try_connect(self.relay))
+            self._connecting.add_done_callback(self._connected)
+
+    async def _try_connect(self, relay: InetAddress) -> None:
+        """One attempt; the next one not before `RETRY_SECONDS`."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await loop.create_connection(lambda: self, relay.host, relay.port)
+            self._failed = False
+        except (OSError, TimeoutError) as error:
+            if not self._failed:
+                log.warning("cannot reach the TCP relay", relay=relay.text(), error=str(error) or "no answer")
+            self._failed = True
+            self._counters.drop("tcp_relay_connect", 1)
+            await asyncio.sleep(RETRY_SECONDS)
+
+    def _connected(self, task: asyncio.Task[None]) -> None:
+        self._connecting = None
+        if not task.cancelled() and task.exception() is not None:
+            log.error("connecting to the TCP relay", error=repr(task.exception()))
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._reader = tcprelay.FrameReader()
+        transport.write(tcprelay.greeting(self._version))
+        log.warning("UDP brings nothing: tunnelling through a TCP relay", relay=str(self.relay))
+        self._changed()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            found = self._reader.feed(data)
+        except WireError as error:
+            self._counters.drop(error.reason, 1)
+            self.close()
+            return
+        for remote, datagram in found:
+            if remote is None or len(datagram) < tcprelay.MIN_DATAGRAM or remote.port == 0:
+                self._counters.drop("tcp_relay_useless", 1)
+                continue
+            self._counters.add("tcp_received_bytes", len(datagram))
+            self._received(remote, datagram)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Without the connection its paths are gone."""
+        transport, self._transport = self._transport, None
+        if transport is None:
+            return
+        transport.abort()
+        log.info("tunnel through the TCP relay closed")
+        self._changed()
+
+    def stop(self) -> None:
+        if self._connecting is not None:
+            self._connecting.cancel()
+        self.close()
