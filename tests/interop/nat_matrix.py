@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from tests.interop.nat_meetings import HAIRPINS, Meeting, build, expected, run
+from tests.interop.nat_meetings import SPECIAL, Meeting, build, expected, run
 from tests.pairs import Make, ztpipe
 from ztpipe.lab import Lab, Reference
 from ztpipe.lab.nat import KINDS
@@ -31,13 +31,13 @@ def make(name: str) -> Make:
 
 
 def measure(
-    who: str, kinds_a: Sequence[str], kinds_b: Sequence[str], hairpins: Sequence[str], root: str = "", **options: float
+    who: str, kinds_a: Sequence[str], kinds_b: Sequence[str], special: Sequence[str], root: str = "", **options: float
 ) -> list[Meeting]:
     """One laboratory: the root is `root`, by default unmodified for two unmodified nodes and ours otherwise."""
     a, b = who.split("-")
     with Lab("zpn") as lab:
         root = root or (a if a == b else "ours")
-        field = build(lab, make(root), make(a), make(b), kinds_a, kinds_b, hairpins)
+        field = build(lab, make(root), make(a), make(b), kinds_a, kinds_b, special)
         run(field, **options)
         return field.meetings
 
@@ -67,14 +67,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--root", default="", choices=("", "ours", *_PROGRAMS), help="who is the root")
     parser.add_argument("--kinds", default=",".join(KINDS), help="kinds of NAT, separated by commas")
     parser.add_argument("--seconds", type=float, default=45, help="how long pairs try")
-    parser.add_argument("--no-hairpin", action="store_true", help="leave out pairs behind one router")
+    parser.add_argument("--no-special", action="store_true", help="leave out the pairs below the table")
     parser.add_argument("--json", action="store_true", help="one line of JSON for each pair instead of tables")
     options = parser.parse_args(argv)
     kinds = options.kinds.split(",")
     wrong = 0
     for who in options.who:
-        hairpins = () if options.no_hairpin else HAIRPINS
-        meetings = measure(who, kinds, kinds, hairpins, options.root, seconds=options.seconds)
+        special = () if options.no_special else SPECIAL
+        meetings = measure(who, kinds, kinds, special, options.root, seconds=options.seconds)
         if options.json:
             for m in meetings:
                 record = {"who": who, "pair": m.name, "result": m.result, "direct": m.direct, "reply": m.first_reply}

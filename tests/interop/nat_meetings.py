@@ -13,13 +13,14 @@ from typing import Final
 
 from tests.pairs import Make
 from ztpipe.lab import Lab, LabNode, Namespace
-from ztpipe.lab.nat import Site, behind, carrier, router, site, subscriber
+from ztpipe.lab.nat import Site, behind, carrier, firewalled, router, site, subscriber
 from ztpipe.lab.nodes import moon, private_planet
 
+ROOT_V6: Final = "2001:db8::1"
 ROOT: Final = "44.128.0.1"  # a global address (which counts for path selection) of a block that is set aside for tests
 OVERLAY: Final = "10.67.9"
-HAIRPINS: Final = ("same LAN", "CGN, hairpin", "CGN, no hairpin")
-HAIRPIN_RESULTS: Final = {(name, ""): "relayed" if "no" in name else "direct" for name in HAIRPINS}
+SPECIAL: Final = ("same LAN", "CGN, hairpin", "CGN, no hairpin", "IPv6 firewalls")
+_SPECIAL_RESULTS: Final = {(name, ""): "relayed" if "no" in name else "direct" for name in SPECIAL}
 _STAGGER: Final = 0.3  # seconds between first packets: the machine has few cores, and a root admits one by one
 
 
@@ -72,19 +73,19 @@ def build(
     make_b: Make,
     kinds_a: Sequence[str],
     kinds_b: Sequence[str],
-    hairpins: Sequence[str] = (),
+    special: Sequence[str] = (),
 ) -> Field:
-    """Every kind on one side beside every kind on the other, and the pairs behind one and the same router."""
+    """Every kind on one side beside every kind on the other, and the `special` pairs."""
     wan = lab.switch("wan")
     host = lab.namespace("root")
-    lab.cable(host, "eth0", [f"{ROOT}/16"], wan)
+    lab.cable(host, "eth0", [f"{ROOT}/16", f"{ROOT_V6}/64"], wan)
     made = Field(lab, make_root(host, lab))
     left = [_node(made, _site(lab, wan, "a", n, kind).host, make_a) for n, kind in enumerate(kinds_a)]
     right = [_node(made, _site(lab, wan, "b", n, kind).host, make_b) for n, kind in enumerate(kinds_b)]
     for kind_a, a in zip(kinds_a, left, strict=True):
         for kind_b, b in zip(kinds_b, right, strict=True):
             made.meet((kind_a, kind_b), a, b)
-    for n, name in enumerate(hairpins):
+    for n, name in enumerate(special):
         one, other = _neighbours(lab, wan, name, n)
         made.meet((name, ""), _node(made, one, make_a), _node(made, other, make_b))
     _start(made)
@@ -98,6 +99,13 @@ def _site(lab: Lab, wan: Namespace, side: str, n: int, kind: str) -> Site:
 
 
 def _neighbours(lab: Lab, wan: Namespace, name: str, n: int) -> tuple[Namespace, Namespace]:
+    if name == "IPv6 firewalls":
+        found = firewalled(lab, wan, f"h{n}-a", 11), firewalled(lab, wan, f"h{n}-b", 12)
+        routers = {number: lab.namespaces[f"h{n}-{letter}-r"] for number, letter in ((11, "a"), (12, "b"))}
+        for number in routers:
+            for host in (lab.namespaces["root"], *(r for k, r in routers.items() if k != number)):
+                host.run("ip", "-6", "route", "add", f"2001:db8:{number}::/64", "via", f"2001:db8::{number}")
+        return found
     if name == "same LAN":
         home = router(lab, f"h{n}-r", "port", wan, f"44.128.{70 + n}.1/16")
         inside = lab.switch(f"h{n}-s")
@@ -125,7 +133,7 @@ def _node(made: Field, host: Namespace, make: Make) -> LabNode:
 
 
 def _start(made: Field) -> None:
-    planet, moons = private_planet(), [moon(made.root.identity, [f"{ROOT}/9993"])]
+    planet, moons = private_planet(), [moon(made.root.identity, [f"{ROOT}/9993", f"{ROOT_V6}/9993"])]
     for node in (made.root, *made.nodes):
         node.use_world(planet, moons)
         node.start(wait=60)
@@ -142,8 +150,8 @@ def _start(made: Field) -> None:
 def expected(name: tuple[str, str]) -> str:
     """What the translators allow without guessing ports. A symmetric one gives each destination another port, so only
     who lets in any port of a known address (or all) can be reached."""
-    if name in HAIRPIN_RESULTS:
-        return HAIRPIN_RESULTS[name]
+    if name in _SPECIAL_RESULTS:
+        return _SPECIAL_RESULTS[name]
     narrow = {"port", "double", "symmetric"}
     return "relayed" if "symmetric" in name and narrow.issuperset(name) else "direct"
 

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from tests.interop.nat_matrix import measure
-from tests.interop.nat_meetings import HAIRPINS, expected
+from tests.interop.nat_meetings import SPECIAL, expected
 from tests.interop.test_interop import pytestmark as _interop
 from ztpipe.lab.nat import KINDS
 
@@ -18,5 +18,5 @@ pytestmark = [*_interop, pytest.mark.long, pytest.mark.timeout(400)]
 def test_every_pair_that_can_be_is_direct(who: str) -> None:
     if "old" in who and "ZT_REFERENCE_OLD" not in os.environ:
         pytest.skip("NOT TESTED with an old node: set ZT_REFERENCE_OLD")
-    meetings = measure(who, KINDS, KINDS, HAIRPINS, seconds=45)
+    meetings = measure(who, KINDS, KINDS, SPECIAL, seconds=45)
     assert {m.name: m.result for m in meetings} == {m.name: expected(m.name) for m in meetings}

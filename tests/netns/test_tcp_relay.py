@@ -68,7 +68,9 @@ def run(found: Scene) -> None:
 
 def block_udp(host: Namespace) -> None:
     """The firewall of an office: nothing by UDP, neither out nor in."""
-    host.run("nft", "table inet wall { chain out { type filter hook output priority 0; meta l4proto udp drop; }; }")
+    rule = "priority 0; meta l4proto udp drop;"
+    chains = " ".join(f"chain x{c} {{ type filter hook {c} {rule} }};" for c in ("output", "input"))
+    host.run("nft", f"table inet wall {{ {chains} }}")
 
 
 def answers(node: LabNode, target: str, timeout: float = 60) -> None:

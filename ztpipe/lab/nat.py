@@ -139,6 +139,31 @@ def subscriber(lab: Lab, middle: Namespace, label: str, number: int) -> Namespac
     return made
 
 
+def firewalled(lab: Lab, wan: Namespace, label: str, number: int) -> Namespace:
+    """A host with IPv6 only, 2001:db8:<number>::2, behind a router that lets in only answers; on the WAN that router
+    is 2001:db8::<number>, and everybody there needs the route."""
+    home, host = lab.namespace(f"{label}-r"), lab.namespace(label)
+    home.run("sysctl", "-qw", "net.ipv6.conf.all.forwarding=1")
+    lab.cable(home, "outside", [f"2001:db8::{number}/64"], wan)
+    lab.cable(
+        host, "eth0", [f"2001:db8:{number}::2/64"], home, plug="inside", other_addresses=[f"2001:db8:{number}::1/64"]
+    )
+    host.run("ip", "-6", "route", "add", "default", "via", f"2001:db8:{number}::1")
+    load(
+        home,
+        """
+        table ip6 firewall {
+          chain in {
+            type filter hook forward priority 0;
+            iifname outside ct state established,related accept
+            iifname outside drop
+          }
+        }
+        """,
+    )
+    return host
+
+
 def load(namespace: Namespace, rules: str) -> None:
     """A ruleset for nft; LabError with its words if it does not take it."""
     namespace.run("nft", rules)
