@@ -24,6 +24,7 @@ class Pair:
     target: str
     nodes: list[LabNode] = field(default_factory=list)
     nwid: str = ""
+    underlay_a: str = ""  # A's address on the cable
     overlay: str = ""  # first three bytes of the overlay's IPv4 addresses; A is .1, B is .2
 
     def overlay_v6(self, host: int) -> str:
@@ -45,7 +46,7 @@ def bare(lab: Lab, name: str, underlay: str, *, mtu: int = 1500) -> Pair:
     """The cable alone: the yardstick."""
     a, b = lab.namespace(f"{name}-a"), lab.namespace(f"{name}-b")
     lab.cable(a, "eth0", [f"{underlay}.1/24"], b, plug="eth0", other_addresses=[f"{underlay}.2/24"], mtu=mtu)
-    return Pair(name, a, b, f"{underlay}.2")
+    return Pair(name, a, b, f"{underlay}.2", underlay_a=f"{underlay}.1")
 
 
 def joined(

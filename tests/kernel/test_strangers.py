@@ -14,7 +14,7 @@ from ztpipe.wire.armor import SessionKeys, seal
 from ztpipe.wire.packet import with_hops
 from ztpipe.wire.protocol import Verb
 
-PER_SOURCE, PER_S, BURST_S = lib.ZT_STRANGERS_PER_SOURCE, lib.ZT_STRANGERS_PER_S, lib.ZT_STRANGERS_BURST_S
+PER_SOURCE, PER_S, BURST_S = lib.ZT_STRANGERS_PER_SOURCE, lib.ZT_STRANGERS_HELLOS_PER_S, lib.ZT_STRANGERS_BURST_S
 OTHER_KEYS = SessionKeys(bytes(range(1, 49)))
 
 
@@ -60,7 +60,14 @@ def test_hellos_from_everywhere(b: Lab) -> None:
     assert b.counts()["drop_stranger_budget"] == 10_000 - first
     b.tables.set_clock(1_000_000 + 3_600_000)
     b.tables.set_relay(True)
-    assert flood(b, sources) >= lib.ZT_STRANGERS_PER_S_ROOT * BURST_S
+    assert flood(b, sources) >= lib.ZT_STRANGERS_HELLOS_PER_S_ROOT * BURST_S
+
+
+def test_other_packets_from_everywhere(b: Lab) -> None:
+    """A budget of their own: HELLOs are still heard."""
+    first = flood(b, [(packet(source=0x1000000 + n), ip(n)) for n in range(10_000)])
+    assert lib.ZT_STRANGERS_PER_S * BURST_S <= first < lib.ZT_STRANGERS_PER_S * BURST_S * 2
+    assert flood(b, [(hello(5), ip(5))]) == 1
 
 
 def test_packets_of_one_unknown_address(b: Lab) -> None:

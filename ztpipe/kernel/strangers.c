@@ -25,9 +25,12 @@ bool zt_bucket_take(struct zt_bucket *b, int64_t now, uint32_t per_s) {
     return true;
 }
 
+static bool is_hello(const uint8_t *packet) {
+    return zt_suite(packet) == ZT_SUITE_NONE && (packet[ZT_P_VERB] & ZT_VERB_MASK) == ZT_VERB_HELLO;
+}
+
 static uint64_t source_of(const uint8_t *packet, const struct zt_endpoint *remote) {
-    bool hello = zt_suite(packet) == ZT_SUITE_NONE && (packet[ZT_P_VERB] & ZT_VERB_MASK) == ZT_VERB_HELLO;
-    if (!hello || (packet[ZT_P_FLAGS] & ZT_HOPS) != 0) {
+    if (!is_hello(packet) || (packet[ZT_P_FLAGS] & ZT_HOPS) != 0) {
         return zt_get40(packet + ZT_P_SOURCE);
     }
     uint64_t prefix = 0;
@@ -46,7 +49,9 @@ enum zt_counter zt_strangers_unknown(struct zt_strangers *s, const uint8_t *pack
         return ZT_C_drop_stranger_rate;
     }
     s->slot[at].count++;
-    return zt_bucket_take(&s->unknown, now, root ? ZT_STRANGERS_PER_S_ROOT : ZT_STRANGERS_PER_S) ? ZT_COUNTERS : ZT_C_drop_stranger_budget;
+    bool free = is_hello(packet) ? zt_bucket_take(&s->hellos, now, root ? ZT_STRANGERS_HELLOS_PER_S_ROOT : ZT_STRANGERS_HELLOS_PER_S)
+                                 : zt_bucket_take(&s->others, now, ZT_STRANGERS_PER_S);
+    return free ? ZT_COUNTERS : ZT_C_drop_stranger_budget;
 }
 
 enum zt_counter zt_strangers_foreign(struct zt_strangers *s, int64_t now) {

@@ -1,7 +1,7 @@
 /* strangers.h: what unknown senders may cost the slow path. Everything here is decided by the header alone, before Python sees a byte.
  *
- * A HELLO that came directly counts for its source prefix (IPv4 /24, IPv6 /48), anything else for the ZeroTier address it claims; all of
- * them together for one budget. The slow path has its own, narrower gates in front of key agreements and address hashes (docs/strangers.md);
+ * A HELLO that came directly counts for its source prefix (IPv4 /24, IPv6 /48), anything else for the ZeroTier address it claims; and each
+ * for one of two budgets of all strangers together. The slow path has its own, narrower gates in front of key agreements and address hashes (docs/strangers.md);
  * these ones keep it from being called. One of these per crypto worker.
  */
 #ifndef ZT_STRANGERS_H
@@ -11,8 +11,9 @@
 
 #define ZT_STRANGERS_WINDOW 1000     /* ms */
 #define ZT_STRANGERS_PER_SOURCE 32u  /* per window: the copies of a HELLO that leave from each socket, twice and more */
-#define ZT_STRANGERS_PER_S 500u
-#define ZT_STRANGERS_PER_S_ROOT 1000u /* roots are there to meet strangers */
+#define ZT_STRANGERS_HELLOS_PER_S 100u
+#define ZT_STRANGERS_HELLOS_PER_S_ROOT 300u /* roots are there to meet strangers */
+#define ZT_STRANGERS_PER_S 500u             /* all else, which costs less */
 #define ZT_FOREIGN_PER_S 2000u
 #define ZT_STRANGERS_BURST_S 4u
 
@@ -25,7 +26,8 @@ struct zt_bucket {
 
 struct zt_strangers {
     uint64_t seed; /* nobody outside can choose whom he shares a slot with */
-    struct zt_bucket unknown;
+    struct zt_bucket hellos;
+    struct zt_bucket others;
     struct zt_bucket foreign;
     struct {
         uint32_t window;

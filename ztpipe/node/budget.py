@@ -23,17 +23,24 @@ class TokenBucket:
         self._at: int | None = None
         self._tokens = 0.0
 
+    def left(self, now: int, rate: int) -> bool:
+        """Would `take` let one through?"""
+        self._fill(now, rate)
+        return self._tokens >= 1
+
     def take(self, now: int, rate: int) -> bool:
+        if not self.left(now, rate):
+            return False
+        self._tokens -= 1
+        return True
+
+    def _fill(self, now: int, rate: int) -> None:
         full = float(rate * BURST_S)
         if self._at is None:
             self._tokens = full
         else:
             self._tokens = min(full, self._tokens + max(0, now - self._at) * rate / 1000)
         self._at = now
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
 
 
 class Newcomers:
@@ -48,6 +55,10 @@ class Newcomers:
     def may_agree(self, now: int) -> bool:
         """One more key agreement with an identity that nobody vouched for?"""
         return self._agreements.take(now, AGREEMENTS_PER_S)
+
+    def hash_left(self, now: int, *, root: bool) -> bool:
+        """Would `may_hash` say yes? Else a key agreement would be for nothing."""
+        return self._hashes.left(now, HASHES_PER_S_ROOT if root else HASHES_PER_S)
 
     def may_hash(self, now: int, *, root: bool) -> bool:
         """One more address hash? Roots are there to meet strangers and may spend half a core on it."""

@@ -111,6 +111,10 @@ class Hellos:
         if not self._gate.allow(now, remote.ip, core.settings.identity_gate_ms):
             core.drop("hello_identity_rate")
             return None
+        root = core.topology.we_are_root
+        if peer is None and not self._newcomers.hash_left(now, root=root):
+            core.drop("hello_hash_budget")
+            return None
         if not self._newcomers.may_agree(now):
             core.drop("hello_agreement_budget")
             return None
@@ -119,7 +123,7 @@ class Hellos:
         if peer is not None:
             self._report_collision(now, core.paths.get(binding, remote), header, hello.identity, keys)
             return None
-        if not self._newcomers.may_hash(now, root=core.topology.we_are_root):
+        if not self._newcomers.may_hash(now, root=root):
             core.drop("hello_hash_budget")
             return None
         if not hello.identity.validate():
