@@ -44,3 +44,15 @@ def workers(seconds: float, streams: int) -> None:
     from ztpipe.cli import bench_workers
 
     sys.exit(guarded("ztpipe bench workers", lambda: bench_workers.main(seconds, streams)))
+
+
+@command.command()
+@click.option("--peers", type=click.IntRange(1, 200_000), default=10_000, show_default=True)
+@click.option("--seconds", type=click.FloatRange(1, 3600), default=60.0, show_default=True, help="Of life, once met.")
+@click.option("--keepalive", type=click.FloatRange(1, 600), default=15.0, show_default=True, help="Seconds, per peer.")
+@click.option("--whois", type=click.FloatRange(0, 10_000), default=100.0, show_default=True, help="WHOIS per second.")
+def root(peers: int, seconds: float, keepalive: float, whois: float) -> None:
+    """Let a root have thousands of live peers that speak real packets: CPU, memory, what is lost. Needs root."""
+    from ztpipe.cli import bench_root
+
+    sys.exit(guarded("ztpipe bench root", lambda: bench_root.main(peers, seconds, keepalive, whois)))
