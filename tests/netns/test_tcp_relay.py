@@ -34,8 +34,8 @@ def start_relay(host: Namespace, lab: Lab) -> None:
         host.popen(sys.executable, "-m", "ztpipe", "tcp-relay", stdout=log, stderr=subprocess.STDOUT)
 
 
-def scene(lab: Lab, walled: LabNode | None = None, **settings: object) -> Scene:
-    """`settings` are those of the walled node (ours unless given)."""
+def scene(lab: Lab, kind: type[LabNode] = Gateway, **settings: object) -> Scene:
+    """`kind` and `settings` are those of the walled node."""
     wan = lab.switch("wan")
     hosts = [lab.namespace(label) for label in ("root", "walled", "free", "relay")]
     for number, host in enumerate(hosts, start=1):
@@ -44,7 +44,7 @@ def scene(lab: Lab, walled: LabNode | None = None, **settings: object) -> Scene:
     chosen = {"allowTcpFallbackRelay": True, "tcpFallbackRelay": RELAY, **settings}
     nodes = [
         Gateway(hosts[0], lab.directory),
-        walled or Gateway(hosts[1], lab.directory, settings=chosen),
+        kind(hosts[1], lab.directory, settings=chosen),
         Gateway(hosts[2], lab.directory),
     ]
     return Scene(nodes[0], nodes[1], nodes[2], hosts[3])
