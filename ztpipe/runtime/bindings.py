@@ -30,7 +30,7 @@ class TcpTunnel(Protocol):
 
     @property
     def open(self) -> bool: ...
-    def send(self, remote: InetAddress, datagram: bytes, *, only: bool) -> bool: ...
+    def send(self, remote: InetAddress, datagram: bytes, *, only: bool) -> int | None: ...
 
 
 _TUNNEL_BINDING = Binding(TUNNEL, InetAddress(bytes(4), 0), "", 1_460)
@@ -144,9 +144,9 @@ class Bindings:
     def send(self, action: SendDatagram) -> tuple[int, int]:
         """Send a datagram of the node's own, through the tunnel too if UDP does not work; (sent, failed) counts."""
         if self.tunnel is not None:
-            through = action.binding == TUNNEL
-            if self.tunnel.send(action.remote, action.data, only=through) or through:
-                return 1, 0
+            sent = self.tunnel.send(action.remote, action.data, only=action.binding == TUNNEL)
+            if sent is not None:
+                return sent, 0
         if action.binding is not None:
             chosen = [b] if (b := self.by_id.get(action.binding)) else []
         else:

@@ -64,25 +64,34 @@ class Tunnel(asyncio.Protocol):
 
     # -- datagrams ----------------------------------------------------------------------------------------------------
 
-    def send(self, remote: InetAddress, datagram: bytes, *, only: bool) -> bool:
-        """A datagram that goes out: through the relay too while UDP does not work; `only`: its path is the tunnel's.
-        True if it must not go out by UDP, whatever became of it."""
+    def send(self, remote: InetAddress, datagram: bytes, *, only: bool) -> int | None:
+        """A datagram that goes out; `only`: its path is the tunnel's. While UDP does not work it goes through the relay
+        too. None: it is to go out by UDP (too); else how many left here, 0 or 1: what did not is counted as a drop."""
         now = self._now()
         if self.fallback.sent(now, remote, len(datagram)):
             self._connect()
-        if carries(remote, len(datagram)) and (only or self.fallback.engaged(now)):
+        only = only or self.fallback.only_tcp()
+        if only:
+            return self._write(remote, datagram)
+        if self.open and self.fallback.engaged(now) and carries(remote, len(datagram)):
             self._write(remote, datagram)
-        return self.fallback.only_tcp()
+        return None
 
-    def _write(self, remote: InetAddress, datagram: bytes) -> None:
+    def _write(self, remote: InetAddress, datagram: bytes) -> int:
         transport = self._transport
-        if transport is None:
-            return
-        if transport.get_write_buffer_size() >= BUFFER_BYTES:
-            self._counters.drop("tcp_relay_buffer_full", 1)
-            return
-        transport.write(tcprelay.encode(remote, datagram))
-        self._counters.add("tcp_sent_bytes", len(datagram))
+        reason = None
+        if not carries(remote, len(datagram)):
+            reason = "tcp_relay_cannot_carry"
+        elif transport is None:
+            reason = "tcp_relay_closed"
+        elif transport.get_write_buffer_size() >= BUFFER_BYTES:
+            reason = "tcp_relay_buffer_full"
+        else:
+            transport.write(tcprelay.encode(remote, datagram))
+            self._counters.add("tcp_sent_bytes", len(datagram))
+        if reason is not None:
+            self._counters.drop(reason, 1)
+        return int(reason is None)
 
     # -- the connection -----------------------------------------------------------------------------------------------
 
