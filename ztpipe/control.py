@@ -56,6 +56,8 @@ _GROUP_SCAN = 5.0  # seconds: vl2 §6.1
 _REASSERT = 30.0  # seconds: vl1-behaviour §1.2, vl2 §7.2
 _LOCAL_CONF = 10.0
 _METRICS = 5.0
+_CONTROLLER_IDLE = 0.5
+_CONTROLLER_PAUSE = 0.02  # between two rounds of pushes, for everybody else
 
 
 class Control:
@@ -188,7 +190,7 @@ class Control:
             self._every(_REASSERT, self._reassert),
             self._every(_LOCAL_CONF, self._local_conf.poll),
             self._follow_settings(),
-            self._every(0.5, self.run_controller_actions),
+            self._tend_controller(),
             self._every(_METRICS, metrics_file.refresh),
             self._follow_underlay(),
             self._tell_ready(),
@@ -334,6 +336,19 @@ class Control:
         controllers.deliver(self.node, self.clock.now(), self.controller.take_actions())
         eventlog.tell_changes(self.controller.take_changes())
         self._drain()
+
+    async def _tend_controller(self) -> None:
+        """Carry on with what takes more than one round: a change that thousands of members are to hear of."""
+        while True:
+            wait = _CONTROLLER_IDLE
+            try:
+                self.run_controller_actions()
+                due = self.controller.next_deadline(self.clock.now())
+                if due is not None:
+                    wait = min(max(self.clock.seconds_until(due), _CONTROLLER_PAUSE), _CONTROLLER_IDLE)
+            except Exception:
+                log.exception("controller failed")
+            await asyncio.sleep(wait)
 
     # -- the host ------------------------------------------------------------------------------------------------------
 
