@@ -57,7 +57,7 @@ _REASSERT = 30.0  # seconds: vl1-behaviour §1.2, vl2 §7.2
 _LOCAL_CONF = 10.0
 _METRICS = 5.0
 _CONTROLLER_IDLE = 0.5
-_CONTROLLER_PAUSE = 0.02  # between two rounds of pushes, for everybody else
+_CONTROLLER_PAUSE = 0.005  # between two rounds of pushes, for everybody else
 
 
 class Control:

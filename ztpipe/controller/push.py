@@ -9,7 +9,7 @@ from typing import Final
 from ztpipe.wire.credentials import Revocation
 
 #: Configurations built per call, so that a large network does not hold up the node.
-PUSHES_PER_ROUND: Final = 32
+PUSHES_PER_ROUND: Final = 8
 #: A member reads one packet of credentials per second and sender (vl2 §3.9).
 REVOCATION_INTERVAL: Final = 1_100
 #: 152 bytes each; the packet stays below 10 000 bytes.
