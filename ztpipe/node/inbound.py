@@ -74,8 +74,6 @@ class Inbound:
         core = self.core
         mark = core.mark()
         path = core.paths.find(binding, remote)
-        if path is not None:
-            path.received(now)
         size = len(data)
         if size <= 16:
             self._beacon(now, binding, remote, data)
@@ -106,9 +104,6 @@ class Inbound:
     def packet(self, now: int, binding: int, remote: InetAddress, packet: bytes) -> None:
         """A packet for us that the data plane put together. Never raises."""
         core = self.core
-        path = core.paths.find(binding, remote)
-        if path is not None:
-            path.received(now)
         try:
             header = parse_header(packet)
             if header.destination != core.identity.address or header.source == core.identity.address:
@@ -154,6 +149,9 @@ class Inbound:
         if core.replay.seen(now, packet, place):
             core.drop("replayed")
             return
+        path = core.paths.find(binding, remote)
+        if path is not None:  # only what is authentic says that it lives, unlike in the reference
+            path.received(now)
         core.tally.packet_received(opened.verb, opened.payload)
         peer.traffic.received += 1
         ctx = PacketContext(

@@ -24,7 +24,7 @@ PathKey = tuple[int, "InetAddress"]
 
 
 class Path:
-    """Where datagrams go. Times: node ms; `last_in` counts every datagram, authentic or not.
+    """Where datagrams go. Times: node ms; `last_in` counts every authentic packet, relayed ones too.
 
     owner: the peer that learned it last: whom a probe is addressed to. refs: how many peers have it.
     waiting_since: our first datagram that nothing has come back for yet (meaningful if later than `last_in`).

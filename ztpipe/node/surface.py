@@ -50,8 +50,8 @@ class Surface:
         return scope if changed else None
 
     def addresses(self) -> list[InetAddress]:
-        """Distinct reported addresses, newest last."""
-        return list(dict.fromkeys(record.reported for record in self._records.values()))
+        """Distinct reported addresses that name a port, newest last."""
+        return list(dict.fromkeys(r.reported for r in self._records.values() if r.reported.port))
 
     def keep_bindings(self, bindings: set[int]) -> None:
         """Sockets have gone: what they were seen as leads nowhere any more."""
