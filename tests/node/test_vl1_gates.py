@@ -118,6 +118,13 @@ def test_unusable_addresses_never_become_paths(remote):
     assert bench.verbs(peer, bench.say(peer, Verb.NOP, remote=InetAddress.parse(remote))) == []
 
 
+def test_our_own_socket_is_no_path_of_a_peer(bench, peer):
+    """Who pushes our own address to us makes us send nothing to ourselves; our IP at another port is another's."""
+    push = PushDirectPaths((DirectPath(LOCAL), DirectPath(LOCAL._replace(port=5)))).encode()
+    assert probes(bench.say(peer, Verb.PUSH_DIRECT_PATHS, push)) == {LOCAL._replace(port=5)}
+
+
+
 def test_no_path_leads_through_a_managed_network(bench):
     class Managed(NullVl2):
         def managed_prefixes(self):
@@ -355,6 +362,19 @@ def test_rendezvous_is_believed_from_roots_only(bench, peer, sender, believed):
     if believed:
         assert (len(sent[0].data), sent[0].ttl, sent[0].binding) == (4, 2, BINDING)
         assert sent[1].remote == target
+
+
+def test_introductions_are_followed_up_until_there_is_a_path(bench):
+    """Our addition: after 1, 3 and 7 s, since the other one's filter may open later than ours."""
+    stranger = bench.puppet(6)
+    bench.node._vl1.add_peer(bench.now, stranger.identity)
+    bench.say(bench.root, Verb.RENDEZVOUS, Rendezvous(stranger.address, stranger.remote).encode())
+    sent = [bool(bench.datagrams(bench.pass_time(500), stranger)) for _ in range(20)]
+    assert [n for n, each in enumerate(sent, start=1) if each] == [2, 6, 14]
+    bench.now += 60_000
+    bench.say(bench.root, Verb.RENDEZVOUS, Rendezvous(stranger.address, stranger.remote).encode())
+    bench.meet(stranger)
+    assert Verb.HELLO not in bench.verbs(stranger, bench.pass_time(2_000))
 
 
 def test_external_address_change_reported_by_a_root_resets_paths(bench, peer):

@@ -97,6 +97,7 @@ class Node:
         vl1.inbound.tick(now)
         vl1.pathmtu.tick(now)
         vl1.unproven.expire(now)
+        vl1.rendezvous.tick(now)
         vl1.fastpath.relay_changed(now)
         vl1.relay.tick()
         self._vl2.soon(now)

@@ -20,15 +20,21 @@ REMEMBER_MS: Final = 5_000
 REMEMBER_MAX: Final = 64
 OPENER_TTL: Final = 2
 
+RETRY_MS: Final = (1_000, 3_000, 7_000)
+"""After an introduction, until there is a path (our addition): the other one's filter may open only when it has heard
+of us by a push, for an unmodified node forgets introductions that come before it knows whom they are about."""
+RETRY_MAX: Final = 64
+
 
 class Meetings:
     """Sends introductions as a root, follows those it gets, and keeps early ones until the peer is known."""
 
-    __slots__ = ("_early", "core")
+    __slots__ = ("_early", "_retries", "core")
 
     def __init__(self, core: Vl1Engine) -> None:
         self.core = core
         self._early: dict[int, tuple[int, int, InetAddress]] = {}
+        self._retries: dict[int, tuple[int, int, int, InetAddress]] = {}
 
     # -- as a root ------------------------------------------------------------------------------------------------
 
@@ -88,6 +94,21 @@ class Meetings:
         ttl = OPENER_TTL if len(endpoint.ip) == 4 else 0
         core.emit(SendDatagram(binding, endpoint, core.random(4), ttl))
         core.contact.attempt(now, peer, binding, endpoint)
+        self._retries.pop(peer.address, None)
+        if len(self._retries) < RETRY_MAX:
+            self._retries[peer.address] = (now, 0, binding, endpoint)
+
+    def tick(self, now: int) -> None:
+        """Every queue tick: once more to those we were introduced to, as long as there is no path."""
+        core = self.core
+        for address, (since, done, binding, endpoint) in list(self._retries.items()):
+            peer = core.known(address)
+            gone = peer is None or peer.has_direct_path(now) or all(b.id != binding for b in core.bindings)
+            if gone or done >= len(RETRY_MS):
+                del self._retries[address]
+            elif peer is not None and now - since >= RETRY_MS[done] and core.usable(peer, endpoint):
+                self._retries[address] = (since, done + 1, binding, endpoint)
+                core.contact.attempt(now, peer, binding, endpoint)
 
     def housekeeping(self, now: int) -> None:
         for address in [a for a, early in self._early.items() if now >= early[0]]:

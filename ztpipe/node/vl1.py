@@ -332,8 +332,10 @@ class Vl1Engine:
     # -- addresses ------------------------------------------------------------------------------------------------
 
     def usable(self, peer: Peer, remote: InetAddress) -> bool:
-        """May `remote` be a path of `peer`? (vl1-behaviour §2.7)"""
+        """May `remote` be a path of `peer`? (vl1-behaviour §2.7; one of our own sockets may not: our addition.)"""
         if remote.port == 0 or remote.scope not in _PATH_SCOPES:
+            return False
+        if any(binding.local == remote for binding in self.bindings):
             return False
         if len(remote.ip) == 16 and remote.ip.startswith(_REFUSED_IPV6):
             return False
