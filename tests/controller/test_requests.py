@@ -317,6 +317,25 @@ def test_deleting_a_member_revokes_only_if_it_was_authorised(bench: Bench) -> No
     assert sorted(revocations_in(bench.controller.take_actions())) == sorted([A, B])
 
 
+def errors_in(actions: list[ControllerAction]) -> dict[int, ErrorCode]:
+    """Who is told what unasked."""
+    packets = [action for action in actions if isinstance(action, SendPacket) and action.verb is Verb.ERROR]
+    return {packet.destination: error_of([packet]).code for packet in packets}
+
+
+def test_who_is_deleted_is_told_and_so_is_who_loses_its_network(bench: Bench) -> None:
+    private_network(bench)
+    authorize(bench, A)
+    authorize(bench, B)
+    for member in (A, B):
+        bench.request(NWID, node(member))
+    bench.controller.delete_member(bench.now, NWID, A)
+    assert errors_in(bench.controller.take_actions()) == {A: ErrorCode.NETWORK_ACCESS_DENIED}
+    bench.controller.delete_network(bench.now, NWID)
+    assert errors_in(bench.controller.take_actions()) == {B: ErrorCode.OBJ_NOT_FOUND}
+    assert bench.controller.list_networks() == []
+
+
 def test_many_revocations_are_packed_and_paced(bench: Bench) -> None:
     """A member reads one packet of credentials a second."""
     private_network(bench)

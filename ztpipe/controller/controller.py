@@ -147,7 +147,8 @@ class Controller:
         It would notice within a minute, by asking again.
         """
         status = self._statuses.get(nwid, address)
-        return code is ErrorCode.NETWORK_ACCESS_DENIED and status is not None and status.last_grant is not None
+        lost = code in (ErrorCode.NETWORK_ACCESS_DENIED, ErrorCode.OBJ_NOT_FOUND)
+        return lost and status is not None and status.last_grant is not None
 
     # --- unasked ---------------------------------------------------------------------------------------------------
 
@@ -165,12 +166,15 @@ class Controller:
                     self._actions.append(self._sender.revocations(status.address, batch))
 
     def _revoke(self, now: int, network: NetworkState, address: int) -> None:
-        """Make the others stop accepting a member (controller §9.3).  What is issued from now on is newer."""
+        """Make the others stop accepting a member (controller §9.3), and tell it.  What is issued later is newer."""
         self.counters["member_deauth"] += 1
         self._changes.append(MemberChanged(network.nwid, address, authorized=False))
         network.not_before = max(network.not_before, now + 1)
         if not self._revocations.add(self._sender.revocation(network.nwid, address, now)):
             self.counters["drop_revocation_queue_full"] += 1
+        status = self._statuses.get(network.nwid, address)
+        if status is not None and status.online(now):
+            self._pushes.add(network.nwid, address)
 
     def _end_sign_ons(self, now: int) -> None:
         """Revoke members whose sign-on has ended and was not renewed (controller §7.4)."""
@@ -249,6 +253,7 @@ class Controller:
             if member.is_authorized(found.members[address]):
                 self._revoke(now, found, address)
         self._send_revocations(now)
+        self._send_pushes(now)
         return _answer_object(found.record)
 
     # --- API: members ----------------------------------------------------------------------------------------------
@@ -310,6 +315,7 @@ class Controller:
         if member.is_authorized(record):
             self._revoke(now, found, address)
             self._send_revocations(now)
+            self._send_pushes(now)
         return _answer_object(record)
 
     def _save_members(self, now: int, found: NetworkState, records: dict[int, JsonObject], change: Change) -> None:
