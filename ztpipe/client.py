@@ -29,7 +29,7 @@ from ztpipe.api.schemas import (
     Problem,
 )
 
-__all__ = ["ApiError", "Client", "Member", "MemberPatch", "Network", "NetworkPatch", "Unreachable"]
+__all__ = ["ApiError", "AuditLine", "Client", "Member", "MemberPatch", "Network", "NetworkPatch", "Unreachable"]
 
 _TIMEOUT: Final = 60.0  # seconds without data
 _T = TypeVar("_T")

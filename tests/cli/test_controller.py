@@ -83,6 +83,8 @@ def test_members(ztpipe: Command, nwid: str) -> None:
     assert ztpipe.json("tags", nwid, A, "--set", "7=4", "--remove", "8") == [[7, 4]]
     assert ztpipe.json("capabilities", nwid, A, "--add", "3", "--add", "1") == [1, 3]
     assert ztpipe.json("capabilities", nwid, A, "--remove", "3") == [1]
+    created = next(line for line in ztpipe("audit").stdout.splitlines() if "member.create" in line)
+    assert created.split()[-3:] == ["authorized,", "lastAuthorizedCredentialType,", "lastAuthorizedTime"]
     ztpipe("remove", nwid, A)
     assert [member["id"] for member in ztpipe.json("members", nwid)] == [B]
     assert "ipAssignments[0]" in ztpipe("addresses", nwid, B, "--add", "nine", fails=True).stderr

@@ -11,7 +11,7 @@ import msgspec
 
 from ztpipe.cli import controller_members, controller_store
 from ztpipe.cli.controller_base import Context, context_of, fail, fields_of, reported, table_of, time_text
-from ztpipe.client import Network, NetworkPatch
+from ztpipe.client import AuditLine, Network, NetworkPatch
 from ztpipe.rules.decompile import decompile
 
 _NWID = click.argument("nwid")
@@ -235,6 +235,14 @@ def rules_edit(context: Context, nwid: str) -> None:
     click.echo(f"{len(network.rules)} rules in use")
 
 
+def _changed(line: AuditLine) -> list[str]:
+    """The fields that differ; of what was created those that say something, of what was deleted none."""
+    if line.action.endswith(".create"):
+        empty: tuple[object, ...] = (None, False, 0, -1, "", [], {}, [None])
+        return sorted(name for name, (_, new) in line.changes.items() if new not in empty and name != "creationTime")
+    return [] if line.action.endswith(".delete") else sorted(line.changes)
+
+
 @command.command()
 @click.option("-n", "limit", default=50, type=click.IntRange(1, 1000), help="How many.")
 @click.option("--network", "nwid", help="Only of this network.")
@@ -249,7 +257,7 @@ def audit(context: Context, limit: int, nwid: str | None, member: str | None) ->
         lambda: table_of(
             ("time", "who", "what", "network", "member", "changes"),
             (
-                (time_text(line.time), line.actor, line.action, line.nwid, line.member, sorted(line.changes))
+                (time_text(line.time), line.actor, line.action, line.nwid, line.member, _changed(line))
                 for line in lines
             ),
         ),
