@@ -108,6 +108,17 @@ def test_bad_values_are_named_and_change_nothing(api: Api, network: str, body: A
     assert api("GET", network).body == before
 
 
+def test_every_refusal_is_json(api: Api, network: str) -> None:
+    for path in ("/v1/networks/x", f"{network}/members/x", "/v1/nothing"):
+        assert (api("GET", path).status, api("GET", path).body) == (404, {"error": "no such path"})
+    answer = api("POST", network, {})
+    assert (answer.status, answer.headers["Allow"]) == (405, "DELETE,GET,PATCH")
+    assert api("PATCH", network, '{"mtu": 1400.0}').body["mtu"] == 1400
+    for query in ("limit=1&limit=2", "private=null", "limit=null"):
+        assert api("GET", f"/v1/networks?{query}").body["field"] == query.partition("=")[0]
+    assert api("GET", "/v1/networks?q=null").body["meta"]["total"] == 0
+
+
 def test_a_wrong_source_has_place_and_hint_in_both_apis(api: Api, network: str) -> None:
     source = {"rulesSource": "accept and;\ndorp and;"}
     expected = {

@@ -153,7 +153,15 @@ def _guard(service: Service, access: Access) -> Middleware:
             return answers.nothing(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         except web.HTTPRequestTimeout:
             return answers.nothing(HTTPStatus.REQUEST_TIMEOUT)
-        except web.HTTPClientError:  # no such route, or not with this method
+        except web.HTTPMethodNotAllowed as error:
+            if not request.path.startswith("/v1/"):
+                return answers.nothing(HTTPStatus.NOT_FOUND)
+            refusal = answers.document(request, {"error": f"not with {request.method}"}, error.status)
+            refusal.headers[hdrs.ALLOW] = error.headers[hdrs.ALLOW]
+            return refusal
+        except web.HTTPClientError:  # no such route
+            if request.path.startswith("/v1/"):
+                return answers.document(request, {"error": "no such path"}, HTTPStatus.NOT_FOUND)
             return answers.nothing(HTTPStatus.NOT_FOUND)
         except asyncio.CancelledError:
             raise

@@ -15,7 +15,7 @@ from aiohttp import web
 from ztpipe.api import answers, checks, schemas
 from ztpipe.api.controller_routes import change_of
 from ztpipe.api.views import member_view, network_view
-from ztpipe.controller.errors import ControllerError, not_found
+from ztpipe.controller.errors import ControllerError, bad_value, not_found
 from ztpipe.controller.listing import MemberQuery, NetworkQuery
 from ztpipe.wire.address import controller_of, format_address, format_nwid
 
@@ -207,18 +207,29 @@ def _answer(result: msgspec.Struct | None) -> web.Response:
 
 def _query(request: web.Request, kind: type[_T]) -> _T:
     """The parameters; `auth` is the token's place."""
-    given = {key: value for key, value in request.rel_url.query.items() if key != "auth"}
+    given: dict[str, str] = {}
+    for key, value in request.rel_url.query.items():
+        if key in given or (value.lower() == "null" and key != "q"):
+            raise bad_value(key, "one value" if key in given else "a value, or no such parameter")
+        if key != "auth":
+            given[key] = value
     return _convert(given, kind, strict=False)
 
 
 async def _body(request: web.Request, kind: type[_T]) -> _T:
     _query(request, schemas.NoQuery)
     try:
-        value = json.loads(await answers.read_body(request), parse_constant=_refuse)
+        value = json.loads(await answers.read_body(request), parse_constant=_refuse, parse_float=_number)
     except (ValueError, RecursionError) as error:
         message = f"the body: expected JSON: {error}"
         raise ControllerError(400, message, {"error": message}) from error
     return _convert(value, kind, strict=True)
+
+
+def _number(text: str) -> int | float:
+    """13.0 is an integer in JSON."""
+    number = float(text)
+    return int(number) if number.is_integer() else number
 
 
 def _refuse(name: str) -> object:
