@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -117,6 +118,30 @@ def test_every_refusal_is_json(api: Api, network: str) -> None:
     for query in ("limit=1&limit=2", "private=null", "limit=null"):
         assert api("GET", f"/v1/networks?{query}").body["field"] == query.partition("=")[0]
     assert api("GET", "/v1/networks?q=null").body["meta"]["total"] == 0
+
+
+def test_a_body_beyond_all_measure(api: Api, network: str) -> None:
+    answer = api("PATCH", network, {"name": "x" * (17 << 20)})
+    assert (answer.status, answer.body) == (413, {"error": "the body: expected at most 16 MiB"})
+
+
+def test_concurrent_writers_do_not_overwrite_each_other(api: Api, network: str) -> None:
+    """Each adds a route of its own to those that it has read, and tries again if it came too late."""
+
+    def add(number: int) -> int:
+        for attempt in range(100):
+            read = api("GET", network)
+            routes = [*read.body["routes"], {"target": f"10.{number}.0.0/16"}]
+            answer = api("PATCH", network, {"routes": routes}, **{"If-Match": read.headers["ETag"]})
+            if answer.status == 200:
+                return attempt
+            assert answer.status == 412
+        raise AssertionError("never came through")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(1, 17)))
+    found = api("GET", network).body
+    assert len(found["routes"]) == 16 and found["revision"] == 17
 
 
 def test_a_wrong_source_has_place_and_hint_in_both_apis(api: Api, network: str) -> None:
