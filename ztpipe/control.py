@@ -20,6 +20,7 @@ import structlog
 from ztpipe.api import http
 from ztpipe.config import Config
 from ztpipe.host import underlay
+from ztpipe.host.netevents import Change
 from ztpipe.host.netlink import Netlink
 from ztpipe.ipc import PuntKind, iter_punts
 from ztpipe.log import configure as configure_log
@@ -55,6 +56,8 @@ log = structlog.get_logger("control")
 _GROUP_SCAN = 5.0  # seconds: vl2 §6.1
 _REASSERT = 30.0  # seconds: vl1-behaviour §1.2, vl2 §7.2
 _LOCAL_CONF = 10.0
+_MEND_PAUSE = 0.5
+_NAME_SERVERS = 3.0
 _METRICS = 5.0
 _CONTROLLER_IDLE = 0.5
 _CONTROLLER_PAUSE = 0.005  # between two rounds of pushes, for everybody else
@@ -76,6 +79,7 @@ class Control:
         self._draining = False
         self._excluded: set[str] = set()
         self._settings_changed = asyncio.Event()
+        self._host_changed = asyncio.Event()
         self._notifier = notify.from_environment()
         self._local_conf = LocalConfWatch(lambda: self.config, self._apply_local)
 
@@ -193,6 +197,8 @@ class Control:
             self._tend_controller(),
             self._every(_METRICS, metrics_file.refresh),
             self._follow_underlay(),
+            self._mend_host(),
+            self._every(_NAME_SERVERS, self.networks.watch_name_servers),
             self._tell_ready(),
         ):
             task = asyncio.ensure_future(work)
@@ -372,7 +378,10 @@ class Control:
         """For good: whatever happens to one change or to the listener, the next change is followed."""
         while True:
             try:
-                async for _ in self.netlink.changes():
+                async for change in self.netlink.changes():
+                    self._host_changed.set()
+                    if Change.LINKS not in change:
+                        continue
                     await self._sync_underlay()
                     self.feed(lambda node, now: node.links_changed(now))
                     self.mapper.links_changed()
@@ -382,11 +391,20 @@ class Control:
             with contextlib.suppress(Exception):  # what changed meanwhile, if the host can tell
                 await self._sync_underlay()
 
+    async def _mend_host(self) -> None:
+        """What somebody removed comes back within a second, and no sooner: two programs may disagree for ever."""
+        while True:
+            await self._host_changed.wait()
+            await asyncio.sleep(_MEND_PAUSE)
+            self._host_changed.clear()
+            await self.networks.reassert()
+
     def _scan_groups(self) -> None:
         self.networks.scan_all_groups()
 
     async def _reassert(self) -> None:
         await self.networks.reassert()
+        await self.networks.reassert_name_servers()
         await self._sync_underlay()
 
     # -- settings ------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import asyncio
 from types import SimpleNamespace
 
 from ztpipe.control import Control
+from ztpipe.host.netevents import Change
 
 
 def test_a_listener_that_fails_is_replaced() -> None:
@@ -14,7 +15,7 @@ def test_a_listener_that_fails_is_replaced() -> None:
 
     async def changes():
         opened.append(1)
-        yield None
+        yield Change.LINKS
         if len(opened) == 1:
             raise OSError("no buffer space")
         await asyncio.sleep(60)
@@ -27,7 +28,10 @@ def test_a_listener_that_fails_is_replaced() -> None:
 
     node = SimpleNamespace(links_changed=lambda now: followed.append("told"))
     control = SimpleNamespace(
-        netlink=SimpleNamespace(changes=changes), _sync_underlay=sync, feed=lambda event: event(node, 0)
+        netlink=SimpleNamespace(changes=changes),
+        _sync_underlay=sync,
+        _host_changed=asyncio.Event(),
+        feed=lambda event: event(node, 0),
     )
 
     async def run() -> None:

@@ -210,6 +210,11 @@ class HostDns:
         self._failed: dict[str, str] = {}
         self._lock = threading.RLock()  # threads apply, because programs are slow; the loop removes
 
+    @property
+    def in_a_file(self) -> bool:
+        """Whether `reassert` only reads a file, unless there is something to repair."""
+        return isinstance(self._resolver, FileResolver)
+
     def start(self) -> None:
         """Before the first device: take back what a killed process left."""
         self._try("leftovers", self._resolver.clear_leftovers)

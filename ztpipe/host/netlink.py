@@ -5,7 +5,6 @@ What we made is remembered; what we did not make is never touched.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import ipaddress
@@ -15,8 +14,8 @@ from typing import Any
 
 from pyroute2 import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkError
-from pyroute2.netlink.rtnl import RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR, RTMGRP_LINK
 
+from ztpipe.host.netevents import Change, NetEvents
 from ztpipe.wire.inetaddress import InetAddress
 
 _AF_INET, _AF_INET6 = 2, 10
@@ -49,22 +48,20 @@ class ManagedRoute:
 
 
 class Netlink:
-    """One netlink socket for requests and one for events. Use as `async with Netlink() as netlink`."""
+    """A netlink socket for requests, and one for events while somebody follows them. Use as `async with Netlink()`."""
 
     def __init__(self) -> None:
         self._route: AsyncIPRoute | None = None
-        self._events: AsyncIPRoute | None = None
 
     async def __aenter__(self) -> Netlink:
         self._route = await AsyncIPRoute().__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for socket in (self._route, self._events):
-            if socket is not None:
-                with contextlib.suppress(Exception):
-                    await socket.close()
-        self._route = self._events = None
+        if self._route is not None:
+            with contextlib.suppress(Exception):
+                await self._route.close()
+        self._route = None
 
     @property
     def _ip(self) -> AsyncIPRoute:
@@ -136,34 +133,11 @@ class Netlink:
         with _tolerate(3, 19):  # gone already
             await self._ip.route("del", **_route_fields(index, route))
 
-    async def changes(self) -> AsyncIterator[None]:
-        """Yields after links or addresses changed, bursts folded into one. Raises what the listener does."""
-        events = self._events = await AsyncIPRoute().__aenter__()
-        wake = asyncio.Event()
-
-        async def listen() -> None:
-            while True:
-                async for _ in events.get():
-                    wake.set()
-
-        task: asyncio.Task[None] | None = None
-        try:
-            await events.bind(groups=RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR)
-            task = asyncio.create_task(listen())
-            task.add_done_callback(lambda _: wake.set())
-            while True:
-                await wake.wait()
-                if task.done():
-                    task.result()
-                await asyncio.sleep(0.05)
-                wake.clear()
-                yield None
-        finally:
-            if task is not None:
-                task.cancel()
-            with contextlib.suppress(Exception):
-                await events.close()
-            self._events = None
+    async def changes(self) -> AsyncIterator[Change]:
+        """Yields after something changed, bursts folded into one. Raises OSError."""
+        with NetEvents() as events:
+            async for change in events:
+                yield change
 
 
 def halves(route: ManagedRoute) -> tuple[ManagedRoute, ...]:

@@ -261,7 +261,10 @@ class HostNetworks:
             self.scan_groups(network)
 
     async def reassert(self) -> None:
-        """Every 30 s: put back addresses and routes that somebody removed; make TAPs that could not be made."""
+        """Every 30 s and after a change of the host.
+
+        Puts back addresses and routes that somebody removed; makes TAPs that could not be made.
+        """
         for network in list(self.by_id.values()):
             if network.tap is None:
                 self._open_tap(network, network.config.mtu if network.config else _DEFAULT_MTU)
@@ -271,4 +274,12 @@ class HostNetworks:
                     await network.device.reassert()
                 except Exception as error:
                     log.warning("cannot restore routes", network=f"{network.nwid:016x}", error=str(error))
+
+    async def reassert_name_servers(self) -> None:
+        """Every 30 s."""
         await asyncio.to_thread(self._dns.reassert)
+
+    async def watch_name_servers(self) -> None:
+        """Every 3 s, where looking costs next to nothing: a file that other programs write whole."""
+        if self._dns.in_a_file:
+            await asyncio.to_thread(self._dns.reassert)
