@@ -50,6 +50,18 @@ def test_tunnels_by_kind_whatever_their_name(kind: str) -> None:
     assert select([at("office", kind=kind)]).usable == []
 
 
+def test_what_runs_over_the_overlay_is_left_out_by_its_routes() -> None:
+    """A VLAN on our TAP, a tunnel whose far end lies beyond it, and one over that; not so over eth0."""
+    found = [
+        UnderlayAddress("vlan7", 3, net("10.1.1.1/24"), "vlan", over=("ztabc",)),
+        UnderlayAddress("gre1", 4, net("10.1.2.1/24"), "gre", over=("vlan7", "overlay0")),
+        UnderlayAddress("gre2", 5, net("10.1.3.1/24"), "gre", over=("eth0",)),
+    ]
+    chosen = select(found, own_devices={"overlay0"})
+    assert chosen.usable == [found[2]]
+    assert chosen.saved == {"vlan7": "it runs over ztabc", "gre1": "it runs over overlay0"}
+
+
 @pytest.mark.parametrize(("interface", "kind"), [("eth0", "veth"), ("br0", "bridge"), ("lan0", "veth")])
 def test_ways_out_that_are_virtual_too(interface: str, kind: str) -> None:
     found = [at(interface, kind=kind)]

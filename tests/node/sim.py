@@ -180,13 +180,25 @@ class Host:
 class Sim:
     """The Internet and its clock. `walls`: pairs of IPs between which nothing passes. `sent`: all that was sent.
 
-    `largest`: pair of IPs -> longest UDP payload that passes between them.
+    `largest`: pair of IPs -> longest UDP payload that passes between them. `jitter`: ms that a datagram may take
+    longer, so that others overtake it. `copies`: share of datagrams that arrive twice.
     """
 
-    def __init__(self, *, seed: int = 1, latency: int = 10, loss: float = 0.0, record: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        seed: int = 1,
+        latency: int = 10,
+        loss: float = 0.0,
+        record: bool = True,
+        jitter: int = 0,
+        copies: float = 0.0,
+    ) -> None:
         self.now = START
         self.latency = latency
         self.loss = loss
+        self.jitter = jitter
+        self.copies = copies
         self.record = record
         self.random = random.Random(seed)
         self.hosts: list[Host] = []
@@ -310,7 +322,9 @@ class Sim:
         pair = frozenset((sent.source.ip, sent.destination.ip))
         blocked = pair in self.walls or len(sent.data) > self.largest.get(pair, 65_535)
         if sent.ttl == 0 and not blocked and self.random.random() >= self.loss:
-            self.at(self.now + self.latency, lambda: self._deliver(sent))
+            for _ in range(1 + (self.copies > 0 and self.random.random() < self.copies)):
+                late = self.random.randrange(self.jitter + 1) if self.jitter else 0
+                self.at(self.now + self.latency + late, lambda: self._deliver(sent))
 
     def _deliver(self, sent: Sent) -> None:
         socket = self._sockets.get(sent.destination)

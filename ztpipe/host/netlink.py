@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import ipaddress
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,11 @@ from ztpipe.wire.inetaddress import InetAddress
 
 _AF_INET, _AF_INET6 = 2, 10
 _PROTO_STATIC = 4
+#: Attributes of a link's kind that hold the far end of a tunnel.
+_FAR_ENDS = (
+    "gre_remote", "ipip_remote", "sit_remote", "ip6tnl_remote", "vti_remote", "vxlan_group", "vxlan_group6",
+    "geneve_remote", "geneve_remote6",
+)  # fmt: skip
 _METRIC = 5000  # what the reference gives routes with a gateway (vl2 §7.4)
 _IFA_F_TEMPORARY, _IFA_F_TENTATIVE, _IFA_F_DADFAILED, _IFA_F_NODAD = 0x01, 0x40, 0x08, 0x02
 
@@ -28,7 +33,8 @@ _IFA_F_TEMPORARY, _IFA_F_TENTATIVE, _IFA_F_DADFAILED, _IFA_F_NODAD = 0x01, 0x40,
 class UnderlayAddress:
     """An address of an interface. `address.port` is the prefix length; `kind` as in `ip -d link`, "" if hardware.
 
-    `mtu`: of the link, 0 if not known.
+    `mtu`: of the link, 0 if not known. `over`: names of the devices that carry it, from the nearest on: the parent of a
+    VLAN or macvlan, and where the routes say that the far end of a tunnel is.
     """
 
     interface: str
@@ -36,6 +42,7 @@ class UnderlayAddress:
     address: InetAddress
     kind: str = ""
     mtu: int = 0
+    over: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +78,15 @@ class Netlink:
     async def underlay(self) -> list[UnderlayAddress]:
         """Every address of every interface that is up, temporary IPv6 ones left out (vl1-behaviour §6.2)."""
         names, kinds, mtus = {}, {}, {}
+        carriers: dict[int, int] = {}
         async for link in await self._ip.get_links():
             if link["flags"] & 1:
                 names[link["index"]] = str(link.get("ifname"))
                 kinds[link["index"]] = str(link.get(("linkinfo", "kind")) or "")
                 mtus[link["index"]] = int(link.get("mtu") or 0)
+                carrier = await self._carrier(link)
+                if carrier is not None:
+                    carriers[link["index"]] = carrier
         found = []
         async for message in await self._ip.get_addr():
             flags = message.get("flags") or 0
@@ -91,9 +102,23 @@ class Netlink:
                         InetAddress(packed, message["prefixlen"]),
                         kinds[message["index"]],
                         mtus[message["index"]],
+                        _chain(message["index"], carriers, names),
                     )
                 )
         return sorted(found, key=lambda a: (a.interface, len(a.address.ip), a.address.ip))
+
+    async def _carrier(self, link: Any) -> int | None:
+        """Index of the device that carries this one, None if it carries itself (or its parent is in another place)."""
+        far_end = next((text for name in _FAR_ENDS if (text := link.get(("linkinfo", "data", name)))), None)
+        if far_end and not ipaddress.ip_address(far_end).is_unspecified:
+            with contextlib.suppress(NetlinkError, OSError):  # no route: it carries nothing
+                for route in await self._ip.route("get", dst=str(far_end)):
+                    oif = route.get("oif")
+                    return int(oif) if oif and oif != link["index"] else None
+            return None
+        parent = link.get("link")
+        elsewhere = link.get("link_netnsid") is not None
+        return int(parent) if parent and parent != link["index"] and not elsewhere else None
 
     async def link_index(self, name: str) -> int | None:
         indexes = await self._ip.link_lookup(ifname=name)
@@ -138,6 +163,15 @@ class Netlink:
         with NetEvents() as events:
             async for change in events:
                 yield change
+
+
+def _chain(index: int, carriers: Mapping[int, int], names: Mapping[int, str]) -> tuple[str, ...]:
+    """Names of what carries device `index`, however many there are of them."""
+    chain: list[int] = []
+    while (carrier := carriers.get(index)) is not None and carrier not in chain:
+        chain.append(carrier)
+        index = carrier
+    return tuple(names[carrier] for carrier in chain if carrier in names)
 
 
 def halves(route: ManagedRoute) -> tuple[ManagedRoute, ...]:

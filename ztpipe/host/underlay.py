@@ -1,8 +1,9 @@
 """Which local addresses carry the underlay (vl1-behaviour §6.2), and which would make the overlay run through itself.
 
 Beyond the reference: interfaces of containers and of other overlays are left out unless allowed. An address there is
-often one that exists on every host (172.17.0.1), or one that is itself reached through a tunnel of ours. Sockets are
-bound to their device, so that a route into the overlay never captures our own transport.
+often one that exists on every host (172.17.0.1), or one that is itself reached through a tunnel of ours (found by the
+routes to the far ends of tunnels, and by the parents of VLANs). Sockets are bound to their device, so that a route into
+the overlay never captures our own transport.
 """
 
 from __future__ import annotations
@@ -68,12 +69,18 @@ def select(
             if any(fnmatchcase(name, pattern) for pattern in allow):
                 usable.append(candidate)
         elif not name.startswith(_REFERENCE):
-            reason = _why_virtual(candidate)
+            reason = _why_circular(candidate, own_devices) or _why_virtual(candidate)
             if reason is None:
                 usable.append(candidate)
             else:
                 saved[name] = reason
     return Selection(usable, saved)
+
+
+def _why_circular(candidate: UnderlayAddress, own_devices: Collection[str]) -> str | None:
+    """A VLAN on a TAP of ours, or a tunnel whose far end is reached through one: the overlay would carry itself."""
+    own = next((name for name in candidate.over if name in own_devices or name.startswith("zt")), None)
+    return None if own is None else f"it runs over {own}"
 
 
 def _why_virtual(candidate: UnderlayAddress) -> str | None:
