@@ -195,7 +195,7 @@ class Control:
             self._every(_LOCAL_CONF, self._local_conf.poll),
             self._follow_settings(),
             self._tend_controller(),
-            self._every(_METRICS, metrics_file.refresh),
+            self._every(_METRICS, lambda: metrics_file.refresh_aside(metrics.take(self))),
             self._follow_underlay(),
             self._mend_host(),
             self._every(_NAME_SERVERS, self.networks.watch_name_servers),

@@ -10,6 +10,7 @@ no less than `--limit` seconds after the event, and "> limit" if no answer came 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import signal
@@ -153,8 +154,9 @@ def slept(site: Site) -> float:
         os.kill(pid, signal.SIGSTOP)
     time.sleep(20)
     nat_rebound(site)
-    for pid in everybody:
-        os.kill(pid, signal.SIGCONT)
+    for pid in reversed(everybody):  # the watched before their watcher, as after a real sleep
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
     return time.time()
 
 

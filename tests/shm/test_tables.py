@@ -353,3 +353,24 @@ def test_bad_arguments_are_errors_of_the_caller() -> None:
         tables.install_peer(1, b"short", _key(1), _key(1), 3, 0, (b"\0\0\0\0", 1), 1432, True)
     with pytest.raises(ValueError, match="4 or 16 bytes"):
         tables.install_path(1, 0, (b"\0\0\0", 1))
+
+
+def test_of_many_paths_only_those_that_moved_are_looked_at() -> None:
+    """Beyond 256 paths the kernel finds them; the same are reported as of a few."""
+    tables = Tables.create(1, Sizes(networks=2, peers=1024, paths=1024, members=2), 1_000_000)
+    for number in range(1, 401):
+        remote = (bytes((10, 0, number >> 8, number & 255)), 9993)
+        tables.install_peer(number, bytes(32), bytes(32), bytes(32), 3, 0, remote, 1432, True)
+        tables.install_path(number, 0, remote)
+    assert list(tables.activity()) == []
+    now = tables.now()
+    path = lib.zt_path_find(tables.pointer, tables.peer_index(7), 0, _endpoint((bytes((10, 0, 0, 7)), 9993)))
+    lib.zt_stamp_path(tables.pointer, path, now)
+    lib.zt_stamp_peer(tables.pointer, tables.peer_index(300), now + 1)
+    moved = {(address, received, sent) for address, _, _, received, sent in tables.activity()}
+    assert moved == {(7, now, 0), (300, 0, now + 1)}
+    assert list(tables.activity()) == []
+    tables.remove_peer(7)
+    lib.zt_stamp_peer(tables.pointer, tables.peer_index(300), now + 5)
+    assert [(address, sent) for address, _, _, _, sent in tables.activity()] == [(300, now + 5)]
+    tables.close()

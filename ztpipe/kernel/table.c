@@ -420,3 +420,25 @@ int zt_member_set_policy(struct zt_tables *t, uint32_t member, const struct zt_p
     bump(t);
     return 0;
 }
+
+/* ---- activity ------------------------------------------------------------------------------------------------------------- */
+
+uint32_t zt_paths_moved(const struct zt_tables *t, int64_t since, uint32_t *out, uint32_t max) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < t->max_paths && n < max; i++) {
+        if (atomic_load_explicit(&zt_path_at(t, i)->last_receive, memory_order_relaxed) >= since) {
+            out[n++] = i;
+        }
+    }
+    return n;
+}
+
+uint32_t zt_peers_moved(const struct zt_tables *t, int64_t since, uint32_t *out, uint32_t max) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < t->max_peers && n < max; i++) {
+        if (atomic_load_explicit(&zt_peer_at(t, i)->last_send, memory_order_relaxed) >= since) {
+            out[n++] = i;
+        }
+    }
+    return n;
+}

@@ -357,6 +357,10 @@ int zt_peer_remove(struct zt_tables *t, struct zt_key_entry *keys, uint64_t addr
 int zt_path_remove(struct zt_tables *t, uint32_t peer, uint16_t binding, const struct zt_endpoint *remote);
 int zt_member_remove(struct zt_tables *t, uint32_t network, uint32_t peer);
 
+/* Indices of paths that were received over, and of peers that were sent to, at node time `since` or later: how many, at most `max`. */
+uint32_t zt_paths_moved(const struct zt_tables *t, int64_t since, uint32_t *out, uint32_t max);
+uint32_t zt_peers_moved(const struct zt_tables *t, int64_t since, uint32_t *out, uint32_t max);
+
 /* Iteration: the first used index >= `from`, or ZT_NONE. */
 uint32_t zt_network_next(const struct zt_tables *t, uint32_t from);
 uint32_t zt_peer_next(const struct zt_tables *t, uint32_t from);

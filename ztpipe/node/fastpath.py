@@ -6,7 +6,7 @@ differences become actions, in an order in which the tables are never wrong: fir
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ztpipe.node.actions import InstallPath, InstallPeer, RemovePath, RemovePeer
 from ztpipe.node.settings import TUNNEL
@@ -17,14 +17,22 @@ if TYPE_CHECKING:
     from ztpipe.node.vl1 import Vl1Engine
 
 
+PORTION: Final = 256
+"""Peers looked at in one go."""
+ROUND_TICKS: Final = 8
+"""Queue ticks that a round takes at most: less than a ping check."""
+
+
 class FastPath:
     """Keeps the data plane's peer and path tables in step with the mind."""
 
-    __slots__ = ("_relay", "core")
+    __slots__ = ("_portion", "_relay", "_round", "core")
 
     def __init__(self, core: Vl1Engine) -> None:
         self.core = core
         self._relay: PathKey | None = None
+        self._round: list[int] = []
+        self._portion = PORTION
 
     def refresh(self, now: int, peer: Peer) -> None:
         """Install what changed about `peer`. A peer that never spoke, or that cannot be reached by UDP, has no
@@ -90,8 +98,24 @@ class FastPath:
             peer.installed = None
             self.core.emit(RemovePeer(peer.address))
 
+    def start_round(self, now: int) -> None:
+        """Ping check: paths have aged. Of many peers a part at each queue tick, so that nobody waits for all."""
+        if len(self._round) == 0:
+            self._round = [peer.address for peer in self.core.all_peers()]
+            self._portion = max(PORTION, len(self._round) // ROUND_TICKS + 1)
+        if len(self._round) <= PORTION:
+            self.go_round(now)
+
+    def go_round(self, now: int) -> None:
+        """Queue tick: the next part of the round."""
+        part, self._round = self._round[: self._portion], self._round[self._portion :]
+        for address in part:
+            peer = self.core.known(address)
+            if peer is not None:
+                self.refresh(now, peer)
+
     def refresh_all(self, now: int) -> None:
-        """Ping check: paths have aged."""
+        """Something has changed that concerns everybody."""
         for peer in self.core.all_peers():
             self.refresh(now, peer)
 

@@ -82,7 +82,7 @@ class Node:
             self._next_ping = now + self._vl1.pings.interval()
             self._vl1.pings.run(now)
             self._vl2.tick(now)
-            self._vl1.fastpath.refresh_all(now)
+            self._vl1.fastpath.start_round(now)
         if now >= self._vl1.recovery.next:
             self._vl1.recovery.tick(now)
         if now >= self._next_housekeeping:
@@ -99,6 +99,7 @@ class Node:
         vl1.unproven.expire(now)
         vl1.rendezvous.tick(now)
         vl1.fastpath.relay_changed(now)
+        vl1.fastpath.go_round(now)
         vl1.relay.tick()
         self._vl2.soon(now)
 

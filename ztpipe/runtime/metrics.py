@@ -5,6 +5,8 @@ Nothing is kept between scrapes: the counters live where things happen, in the n
 
 from __future__ import annotations
 
+import asyncio
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -99,9 +101,19 @@ class MetricsFile:
         self._render_text, self._write = render_text, write
         self._failed = False
 
+    async def refresh_aside(self, snapshot: Snapshot) -> None:
+        """The same in a thread: with thousands of peers it takes a moment, in which packets must not wait."""
+        snapshot = replace(snapshot, tally=copy.deepcopy(snapshot.tally))  # counted on meanwhile
+        text = await asyncio.to_thread(render, snapshot)
+        self._refresh(lambda: text)
+
     def refresh(self) -> None:
+        """Now."""
+        self._refresh(self._render_text)
+
+    def _refresh(self, render_text: Callable[[], str]) -> None:
         try:
-            self._write(self._render_text())
+            self._write(render_text())
         except OSError as error:
             if not self._failed:
                 log.error("metrics.prom cannot be written", error=str(error))

@@ -30,6 +30,9 @@ _REASONS: Final = {
     errno.EINVAL: "their sizes do not fit the region",
 }
 _K = TypeVar("_K")
+_MANY_PATHS: Final = 256
+_OVERLAP: Final = 2_000
+"""Stamps are of the beginning of a batch: look again at what was stamped in the last ms before the last look."""
 
 
 class Sizes(NamedTuple):
@@ -76,6 +79,9 @@ class Tables:
         self._members_of: defaultdict[int, set[tuple[int, int]]] = defaultdict(set)  # by address
         self._member_index: dict[tuple[int, int], int] = {}  # those written
         self._seen: dict[object, tuple[int, int]] = {}  # stamps as last reported
+        self._path_at: dict[int, _Path] = {}  # index -> path
+        self._address_at: dict[int, int] = {}  # index -> address
+        self._looked = 0
         self._policies = Policies(self._t)
 
     # ---- making ------------------------------------------------------------------------------------------------
@@ -199,6 +205,7 @@ class Tables:
         lib.zt_key_put(self._t, self._k, index, salsa_key, k0, k1)
         fresh = address not in self._peers
         self._peers[address] = index
+        self._address_at[index] = address
         if direct:
             self._remotes[address] = _Path(address, binding, remote)
         else:
@@ -213,7 +220,7 @@ class Tables:
     def remove_peer(self, address: int) -> None:
         """Remove a peer, its key and its paths; frames from and to it go through the slow path."""
         lib.zt_peer_remove(self._t, self._k, address)
-        self._peers.pop(address, None)
+        self._address_at.pop(self._peers.pop(address, -1), None)
         self._remotes.pop(address, None)
         for path in tuple(self._paths_of.get(address, ())):
             self._forget_path(path)
@@ -254,10 +261,11 @@ class Tables:
             self._forget_path(path)
             return False
         self._paths[path] = index
+        self._path_at[index] = path
         return True
 
     def _forget_path(self, path: _Path) -> None:
-        self._paths.pop(path, None)
+        self._path_at.pop(self._paths.pop(path, -1), None)
         self._seen.pop(path, None)
         _discard(self._paths_of, path.address, path)
 
@@ -334,7 +342,7 @@ class Tables:
         frames to that peer take now.
         """
         view = ffi.new("struct zt_path_view *")
-        for path, index in list(self._paths.items()):
+        for path, index in self._candidates():
             if index < 0 or not lib.zt_path_read(self._t, index, view):
                 continue
             sent = 0
@@ -342,6 +350,18 @@ class Tables:
                 sent = int(lib.zt_peer_last_send(self._t, self._peers[path.address]))
             if self._moved(path, (int(view.last_receive), sent)):
                 yield path.address, path.binding, path.remote, int(view.last_receive), sent
+
+    def _candidates(self) -> list[tuple[_Path, int]]:
+        """Paths whose stamps may have moved, with their index: all of a few, what the kernel finds of many."""
+        if len(self._paths) < _MANY_PATHS:
+            return list(self._paths.items())
+        since, self._looked = self._looked - _OVERLAP, self.now()
+        found = ffi.new("uint32_t[]", max(self._t.max_paths, self._t.max_peers))
+        received = lib.zt_paths_moved(self._t, max(since, 1), found, len(found))
+        moved = {self._path_at.get(index) for index in found[0:received]}
+        sent = lib.zt_peers_moved(self._t, max(since, 1), found, len(found))
+        moved |= {self._remotes.get(self._address_at.get(index, 0)) for index in found[0:sent]}
+        return [(path, self._paths[path]) for path in moved if path is not None and path in self._paths]
 
     def frame_activity(self) -> Iterator[tuple[int, int, int]]:
         """(address, nwid, node time in ms of its last accepted frame) of every member that has moved since."""
