@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 SETUP = PYTHON=$(PYTHON) scripts/setup.sh $(VENV)
 
-.PHONY: help demo test setup kernel lint test-asan test-tsan bench bench-crypto soak clean
+.PHONY: help demo test setup kernel lint test-asan test-tsan bench bench-targets bench-crypto soak clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -29,14 +29,19 @@ lint: setup ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test-asan: setup ## C tests under AddressSanitizer and UndefinedBehaviorSanitizer
+test-asan: setup ## all tests of the kernel, in C and in Python, under AddressSanitizer and UndefinedBehaviorSanitizer
 	tests/kernel/sanitize.sh address,undefined
+	PYTHON=$(CURDIR)/$(BIN)/python tests/kernel/sanitize_python.sh
 
-test-tsan: setup ## C tests under ThreadSanitizer
+test-tsan: setup ## C tests, rings, bells and sequence locks under ThreadSanitizer
 	tests/kernel/sanitize.sh thread
+	$(BIN)/pytest -q tests/shm/test_ring_stress.py
 
 bench: setup ## throughput beside the bare cable and, with ZT_REFERENCE, zerotier-one (needs root)
 	$(BIN)/python -m tests.bench.throughput
+
+bench-targets: setup ## the target table of docs/scaling.md (needs root and ZT_REFERENCE, 10 min)
+	$(BIN)/python -m tests.bench.throughput --targets
 
 bench-crypto: setup ## ns per packet of every cipher implementation
 	$(BIN)/python -m ztpipe.cli.bench_crypto

@@ -38,8 +38,8 @@ def ztpipe(*flags: str) -> Make:
     return lambda host, lab: Gateway(host, lab.directory, flags=flags)
 
 
-def reference() -> Make:
-    return lambda host, lab: Reference(host, lab.directory, program=os.environ["ZT_REFERENCE"])
+def reference(program: str | None = None) -> Make:
+    return lambda host, lab: Reference(host, lab.directory, program=program or os.environ["ZT_REFERENCE"])
 
 
 def bare(lab: Lab, name: str, underlay: str, *, mtu: int = 1500) -> Pair:

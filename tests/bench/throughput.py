@@ -1,6 +1,7 @@
 """Throughput, CPU cost and latency of ztpipe beside zerotier-one and the bare cable, in one run.
 
     python -m tests.bench.throughput [--rounds 3] [--seconds 3] [--only NAME ...] [--json FILE]
+    python -m tests.bench.throughput --targets [GROUP ...]        the target table, see targets.py
 
 Needs root and iperf3. Set ZT_REFERENCE to a zerotier-one program for the comparison. All pairs are up for the whole
 run and are measured in alternation, because the machine's speed drifts; figures are medians over the rounds, ratios
@@ -21,6 +22,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from tests.bench import targets
 from tests.pairs import Pair, bare, joined, reference, relayed, ztpipe
 from ztpipe.lab import Lab
 from ztpipe.lab.traffic import CpuMeter, Throughput, iperf, ping, proportional_memory
@@ -144,8 +146,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--only", nargs="+", metavar="NAME", help=f"any of: {', '.join(SCENARIOS)}")
+    parser.add_argument(
+        "--targets",
+        nargs="*",
+        metavar="GROUP",
+        help=f"the target table; all groups, or these: {', '.join(targets.GROUPS)}",
+    )
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if options.targets is not None:
+        targets.main(options.targets, options.rounds, options.seconds, options.json)
+        return
     result = run(chosen(options.only), options.rounds, options.seconds)
     Console(width=160).print(table(result))
     if options.json:

@@ -1,6 +1,6 @@
 #!/bin/sh
 # The Python tests of the kernel, with the kernel compiled under AddressSanitizer and UndefinedBehaviorSanitizer.
-#   tests/kernel/sanitize_python.sh [pytest arguments]     without: the tests of the stages
+#   tests/kernel/sanitize_python.sh [pytest arguments]     without: all tests of the kernel
 # Works in a copy of the tree, so the compiled kernel of the checkout stays as it is.
 set -eu
 
@@ -30,8 +30,7 @@ include=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
 # shellcheck disable=SC2086
 $cc $flags -shared -I"$include" -Iztpipe/kernel _kernel.c ztpipe/kernel/*.c -lsodium -lcrypto -o ztpipe/kernel/_kernel.abi3.so
 
-[ $# -gt 0 ] || set -- tests/kernel/test_segment.py tests/kernel/test_coalesce.py tests/kernel/test_seal.py \
-    tests/kernel/test_open.py tests/kernel/test_open_captures.py tests/kernel/test_tap.py tests/kernel/test_udp.py tests/kernel/test_relay.py
+[ $# -gt 0 ] || set -- tests/kernel tests/shm/test_pace.py tests/shm/test_regions.py tests/shm/test_tables.py
 LD_PRELOAD="$($cc -print-file-name=libasan.so) $($cc -print-file-name=libubsan.so)" PYTHONMALLOC=malloc \
     PYTHONPATH="$tree" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
     "$python" -m pytest -q -p no:cacheprovider -p no:faulthandler "$@"
