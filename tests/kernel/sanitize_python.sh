@@ -32,5 +32,5 @@ $cc $flags -shared -I"$include" -Iztpipe/kernel _kernel.c ztpipe/kernel/*.c -lso
 
 [ $# -gt 0 ] || set -- tests/kernel tests/shm/test_pace.py tests/shm/test_regions.py tests/shm/test_tables.py
 LD_PRELOAD="$($cc -print-file-name=libasan.so) $($cc -print-file-name=libubsan.so)" PYTHONMALLOC=malloc \
-    PYTHONPATH="$tree" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+    PYTHONPATH="$tree" PYCRYPTODOME_DISABLE_DEEPBIND=1 ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
     "$python" -m pytest -q -p no:cacheprovider -p no:faulthandler "$@"

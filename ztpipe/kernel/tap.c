@@ -10,12 +10,14 @@
 #include "slots.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 
 #define TAP_QUEUES 256u
 #define TAP_FRAME (0xffffu + ZT_ETHER_LEN + 4u) /* the longest super-frame, with a VLAN tag */
 #define TAP_ROOM (ZT_REC_ALIGN + ((ZT_VNET_HDR + TAP_FRAME + ZT_REC_ALIGN - 1) & ~(ZT_REC_ALIGN - 1)))
 #define TAP_BULK (48u * 1024u) /* a slot this full is handed over at once, so that the crypto worker starts early */
+#define TAP_UDP_BULK (192u * 1024u) /* UDP written at once that a reader with a usual buffer can take */
 #define TAP_BURST 32           /* frames from one queue before the next has its turn */
 #define TAP_ROUTES 64u         /* power of two */
 #define TAP_PUNT_SEGMENTS 128u
@@ -45,6 +47,7 @@ struct zt_tap {
     uint32_t guess;     /* ring that the last frame took */
     uint32_t pull_turn; /* queue to read next */
     uint32_t push_turn; /* ring to read next */
+    uint32_t udp_written; /* bytes since the CPU was given away */
     uint32_t queues;
     uint32_t epoch;
     struct zt_guard *guard;
@@ -343,6 +346,18 @@ static void push_record(struct zt_tap *t, struct zt_rec *rec) {
     }
 }
 
+/* UDP does not slow down when its reader falls behind, it overflows the reader's buffer. So give the CPU away now and then. */
+static void let_readers_run(struct zt_tap *t, struct zt_rec *rec) {
+    if (rec->len < ZT_VNET_HDR || zt_rec_data(rec)[offsetof(struct zt_vnet, gso_type)] != ZT_VNET_GSO_UDP_L4) {
+        return;
+    }
+    t->udp_written += rec->len;
+    if (t->udp_written >= TAP_UDP_BULK) {
+        t->udp_written = 0;
+        sched_yield();
+    }
+}
+
 int zt_tap_push(struct zt_tap *t, int budget) {
     int handled = 0;
     for (uint32_t i = 0; i < t->ins; i++) {
@@ -350,6 +365,7 @@ int zt_tap_push(struct zt_tap *t, int budget) {
         for (struct zt_rec *rec; handled < budget && (rec = zt_reader_record(r)) != NULL; zt_reader_next(r)) {
             if ((rec->flags & ZT_REC_FILLER) == 0) {
                 push_record(t, rec);
+                let_readers_run(t, rec);
                 handled++;
             }
         }
