@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 SETUP = PYTHON=$(PYTHON) scripts/setup.sh $(VENV)
 
-.PHONY: help demo test setup kernel lint test-asan test-tsan bench bench-targets bench-crypto soak clean
+.PHONY: help demo test setup kernel lint test-asan test-tsan bench bench-targets bench-tap bench-crypto soak clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -42,6 +42,11 @@ bench: setup ## throughput beside the bare cable and, with ZT_REFERENCE, zerotie
 
 bench-targets: setup ## the target table of docs/scaling.md (needs root and ZT_REFERENCE, 10 min)
 	$(BIN)/python -m tests.bench.throughput --targets
+
+bench-tap: setup ## TAP frames by read and write and by io_uring, ns each (needs root)
+	@mkdir -p build
+	$${CC:-cc} -O2 -Wall -Wextra -D_GNU_SOURCE tests/bench/tap_uring.c -o build/tap_uring
+	build/tap_uring
 
 bench-crypto: setup ## ns per packet of every cipher implementation
 	$(BIN)/python -m ztpipe.cli.bench_crypto
