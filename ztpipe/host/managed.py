@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -95,9 +96,16 @@ class ManagedDevice:
     applied: Plan = field(default_factory=Plan)
     made: set[InetAddress | ManagedRoute] = field(default_factory=set)
     """What of the plan is ours: not what somebody else had put there before us."""
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """One at a time: a plan that is being left must not be put back."""
 
     async def apply(self, wanted: Plan) -> None:
         """Move from the applied plan to `wanted`. Routes go before the addresses they need, and come after them."""
+        async with self._lock:
+            await self._apply(wanted)
+            await self._reassert()
+
+    async def _apply(self, wanted: Plan) -> None:
         for route in _without(self.applied.routes, wanted.routes):
             for half in halves(route):
                 if half in self.made:
@@ -113,10 +121,13 @@ class ManagedDevice:
                 if other.ip == address.ip and other.port != address.port:
                     await self.netlink.remove_address(self.index, other)
         self.applied = wanted
-        await self.reassert()
 
     async def reassert(self) -> None:
-        """Put what is missing where it belongs: at first, and when somebody removed it (every 30 s, vl2 §7.2)."""
+        """Put back what somebody removed (vl2 §7.2)."""
+        async with self._lock:
+            await self._reassert()
+
+    async def _reassert(self) -> None:
         for address in self.applied.addresses:
             if await self.netlink.add_address(self.index, self.name, address):
                 self.made.add(address)
