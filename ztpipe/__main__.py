@@ -20,6 +20,7 @@ _COMMANDS: Final = {
     "controller": "ztpipe.cli.controller",
     "completion": "ztpipe.cli.completion",
     "doctor": "ztpipe.cli.doctor",
+    "monitor": "ztpipe.cli.monitor",
     "tcp-relay": "ztpipe.cli.tcp_relay",
 }
 

@@ -159,6 +159,8 @@ KNOBS: Final[tuple[Knob, ...]] = (
          "Use these interfaces only for the underlay, whatever they are.", _patterns),
     Knob("user", "user", "the name of a user", "When started as root, become this user; root: stay.", _name),
     Knob("sandbox", "sandbox", _ON_OFF, "Refuse the workers all system calls that they do not need.", _boolean),
+    Knob("strict_filtering", "strictFiltering", _ON_OFF, "Drop inbound frames that hide their contents from rules.",
+         _boolean),
     Knob("controller_database", "controllerDatabase", "a PostgreSQL URI or connection string",
          "Database that several controllers with one identity share, instead of a file.", _conninfo, secret=True),
     Knob("run_dir", "runDir", "the path of a directory", "Directory for sockets between our processes.", _directory),
@@ -213,6 +215,7 @@ class Config(msgspec.Struct, frozen=True):
     underlay_interfaces: tuple[str, ...] = ()
     user: str | None = None  # None: zerotier-one, if there is such a user
     sandbox: bool = True
+    strict_filtering: bool = False
     controller_database: str = ""
 
     @property

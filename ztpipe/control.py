@@ -34,6 +34,7 @@ from ztpipe.runtime.clock import Clock
 from ztpipe.runtime.facade import Facade, local_settings
 from ztpipe.runtime.fallback import Fallback
 from ztpipe.runtime.hostnetworks import HostNetworks
+from ztpipe.runtime.monitor import MonitorServer
 from ztpipe.runtime.portmapping import PortMapper
 from ztpipe.runtime.processes import cpu_seconds
 from ztpipe.runtime.reload import LocalConfWatch, report
@@ -157,6 +158,9 @@ class Control:
         )
 
     def _start_node(self, stack: contextlib.AsyncExitStack) -> None:
+        self.monitor = MonitorServer(self.config.run_dir)
+        self.monitor.start()
+        stack.callback(self.monitor.stop)
         planet, moons = load_worlds(self.home)
         self.node = Node(
             self.identity,
@@ -176,6 +180,7 @@ class Control:
             self.counters,
             controller=self._on_controller_request,
             event=self._on_event,
+            observed=self.monitor.frame,
         )
         stack.callback(self._cancel_tick)
 
@@ -326,6 +331,8 @@ class Control:
         elif event.kind == "collision":
             self.home.retire_identity()
             self.request_stop(1)
+        elif event.kind == "remote_trace":
+            self.monitor.trace(event)
 
     # -- the controller ------------------------------------------------------------------------------------------------
 

@@ -154,7 +154,9 @@ def test_the_data_plane_decides_as_the_filter_does(
         member.thresholds[CredentialType.TAG, make.TAGS[0]] = now
     inbound = data.draw(st.booleans())
     ethernet = _frame(data, frame, nwid, host.address, other.address, inbound)
-    own, remote = network_policy(network), member_policy(network, member)
+    strict = data.draw(st.booleans())
+    host.vl1.settings = replace(host.vl1.settings, strict_filtering=strict)
+    own, remote = network_policy(network, strict=strict), member_policy(network, member)
     if own is None or remote is None or network.rules.accepts_everything:
         return
     assert _decide(own, remote, ethernet, host.address, other.address, inbound) == _filter(

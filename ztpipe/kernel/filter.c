@@ -455,6 +455,28 @@ struct zt_evaluation zt_filter_list(const struct zt_policy *policy, uint32_t lis
     return run_list(policy, list, &f);
 }
 
+/* Frames that rules cannot judge; twin: ztpipe/rules/strict.py. */
+static bool unjudgeable(const struct frame *f) {
+    const struct zt_situation *s = f->s;
+    const uint8_t *data = s->data;
+    if (s->ethertype == ZT_ETHERTYPE_IPV4) {
+        if (!f->ipv4 || data[0] >> 4 != 4 || f->l4 < ZT_IPV4_LEN || f->l4 > s->len) {
+            return true;
+        }
+        uint32_t fragment = zt_get16(data + 6);
+        return (fragment & 0x1fff) != 0 || ((fragment & 0x2000) != 0 && s->len - f->l4 < 20);
+    }
+    if (s->ethertype != ZT_ETHERTYPE_IPV6) {
+        return false;
+    }
+    if (!f->ipv6 || data[0] >> 4 != 6 || !f->walked || f->protocol == 44 || f->protocol == 51 || f->protocol == 139 ||
+        f->protocol == 140) {
+        return true;
+    }
+    /* neighbour discovery behind extension headers: ownership checks look at fixed places only */
+    return f->protocol == PROTO_ICMPV6 && f->l4 != ZT_IPV6_LEN && f->l4 < s->len && data[f->l4] >= 133 && data[f->l4] <= 137;
+}
+
 static bool accepting(const struct zt_evaluation *e) { return e->verdict >= ZT_VERDICT_ACCEPT; }
 
 enum zt_decision zt_filter(const struct zt_situation *s) {
@@ -470,6 +492,9 @@ enum zt_decision zt_filter(const struct zt_situation *s) {
         }
     }
     if (!accepting(&deciding)) {
+        return ZT_FILTER_DROP;
+    }
+    if (s->inbound && (s->own->flags & ZT_POLICY_STRICT) != 0 && deciding.verdict != ZT_VERDICT_SUPER_ACCEPT && unjudgeable(&f)) {
         return ZT_FILTER_DROP;
     }
     bool special = deciding.verdict == ZT_VERDICT_REDIRECT || deciding.copy_target != 0 || base.copy_target != 0;

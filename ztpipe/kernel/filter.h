@@ -19,6 +19,7 @@
 #define ZT_POLICY_HEADERS 1u /* asks for the frame's length or its TCP flags */
 #define ZT_POLICY_BODY 2u    /* asks for any byte, or for a random number */
 #define ZT_POLICY_TARGETS 4u /* may copy or redirect: a frame that is must be punted */
+#define ZT_POLICY_STRICT 8u  /* ours: inbound frames that rules cannot judge are dropped */
 
 /* Codes of zt_rule.op. Actions and matches have the numbers of vl2 §4.1; ZT_RULE_CONSTANT stands for matches that do not depend on the
  * frame (VLAN fields, unknown types): soft answer `a`. ZT_RULE_NOTHING stands for unknown actions. */

@@ -167,6 +167,25 @@ class DestroyNetwork:
 
 
 @dataclass(frozen=True, slots=True)
+class ObservedFrame:
+    """A copy that a TEE or WATCH made for us, or a frame that a REDIRECT sent us (vl2 §4.8), for whoever monitors.
+
+    flags: those of the EXT_FRAME. rule: index of the rule that names us, in the base rules or, if `capability` is not
+    None, in that capability of the sender. `payload` may be cut short by the rule.
+    """
+
+    nwid: int
+    sender: int
+    flags: int
+    rule: int
+    capability: int | None
+    destination: int
+    source: int
+    ethertype: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class SaveState:
     """Write (`data`) or delete (None) a state object of the home directory (vl1-behaviour §1.4)."""
 
@@ -217,6 +236,7 @@ Action = (
     | RemoveMember
     | ConfigureNetwork
     | DestroyNetwork
+    | ObservedFrame
     | SaveState
     | ControllerRequest
     | Drop

@@ -124,6 +124,8 @@ class ConfigReceiver:
         """Tell the data plane the network as it is now."""
         config = network.config
         if config is not None:
+            slow = network.rules.accepts_everything or wants_drops(config)
+            strict = self._core.vl1.settings.strict_filtering
             self._core.vl1.emit(
                 InstallNetwork(
                     nwid=network.nwid,
@@ -133,7 +135,7 @@ class ConfigReceiver:
                     rules=config.rules,
                     flags=config.flags,
                     bridge=network.is_active_bridge,
-                    policy=None if network.rules.accepts_everything or wants_drops(config) else network_policy(network),
+                    policy=None if slow else network_policy(network, strict=strict),
                 )
             )
 

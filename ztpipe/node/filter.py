@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from ztpipe.node.actions import ObservedFrame
 from ztpipe.node.ndp import emulated_owner
 from ztpipe.rules.evaluate import CompiledRules, Copy, Evaluation, Situation, Verdict
 from ztpipe.rules.frameview import FrameView
+from ztpipe.rules.strict import unjudgeable
 from ztpipe.wire.address import rfc4193, sixplane
 from ztpipe.wire.credentials import Capability, CertificateOfOwnership, CredentialType, Tag
 from ztpipe.wire.protocol import Verb
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 _Credential = TypeVar("_Credential", Tag, Capability, CertificateOfOwnership)
 
+_COPIED: Final = ExtFrame.TEE_OUTBOUND | ExtFrame.REDIRECT_OUTBOUND | ExtFrame.TEE_INBOUND
+"""Any of these bits: a rule had this EXT_FRAME sent to us."""
 _ACCEPTING: Final = frozenset({Verdict.ACCEPT, Verdict.SUPER_ACCEPT, Verdict.REDIRECT})
 
 
@@ -92,14 +96,17 @@ class Filter:
 
     # --- inbound --------------------------------------------------------------------------------------------
 
-    def inbound(self, now: int, network: Network, peer: int, frame: EthernetFrame) -> Inbound:
-        """Whether a frame that came from `peer` is delivered; if not it is counted, unless it was redirected."""
-        result = self._inbound(now, network, peer, frame)
+    def inbound(self, now: int, network: Network, peer: int, frame: EthernetFrame, *, flags: int = 0) -> Inbound:
+        """Whether a frame that came from `peer` is delivered; if not it is counted, unless it was redirected.
+
+        `flags`: of its EXT_FRAME; what they call a copy made for us is reported to whoever monitors.
+        """
+        result = self._inbound(now, network, peer, frame, flags)
         trace, own = self._core.trace, self._core.address
         trace.filter_decision(now, network, frame, peer, own, no_tee=False, inbound=True, result=result)
         return result
 
-    def _inbound(self, now: int, network: Network, peer: int, frame: EthernetFrame) -> Inbound:
+    def _inbound(self, now: int, network: Network, peer: int, frame: EthernetFrame, flags: int) -> Inbound:
         config = network.config
         if config is None:
             return Inbound.DROP
@@ -111,21 +118,37 @@ class Filter:
         coos = [] if member is None else in_force(config, member, CredentialType.COO, member.coos.values())
         situation.owns_ip = lambda ip: any(coo.owns_ip(ip) for coo in coos) or self._emulated(network, ip)
         situation.owns_mac = lambda mac: any(coo.owns_mac(mac) for coo in coos)
-        capabilities: list[CompiledRules] = []
+        held: list[Capability] = []
         if member is not None:
             held = in_force(config, member, CredentialType.CAPABILITY, member.capabilities.values())
-            capabilities = [member.compiled(capability) for capability in held]
+        capabilities = [member.compiled(capability) for capability in held] if member is not None else []
         base, capability_result = decide(network.rules, capabilities, situation)
         deciding = capability_result or base
         if deciding.verdict not in _ACCEPTING:
             network.refused_received += 1
             self._core.drop("inbound_filter")
             return Inbound.DROP
+        strict = self._core.vl1.settings.strict_filtering and deciding.verdict is not Verdict.SUPER_ACCEPT
+        if strict and unjudgeable(frame.view):
+            network.refused_received += 1
+            self._core.drop("strict_filter")
+            return Inbound.DROP
         self._send_copies(now, network, frame, (capability_result, base), ExtFrame.TEE_INBOUND, ExtFrame.WATCH_INBOUND)
         if deciding.redirect:
             self._send(now, network, deciding.redirect, ExtFrame.REDIRECT_INBOUND, frame, len(frame.payload))
             return Inbound.DROP
-        return Inbound.SUPER_ACCEPT if deciding.verdict is Verdict.SUPER_ACCEPT else Inbound.ACCEPT
+        if deciding.verdict is not Verdict.SUPER_ACCEPT:
+            return Inbound.ACCEPT
+        if flags & _COPIED:
+            capability = None if capability_result is None else _holder(situation, capabilities, held)
+            self._report(network, peer, flags, deciding.naming, capability, frame)
+        return Inbound.SUPER_ACCEPT
+
+    def _report(
+        self, network: Network, peer: int, flags: int, rule: int, capability: int | None, frame: EthernetFrame
+    ) -> None:
+        what = (frame.destination, frame.source, frame.ethertype, frame.payload)
+        self._core.vl1.emit(ObservedFrame(network.nwid, peer, flags, rule, capability, *what))
 
     # --- parts ----------------------------------------------------------------------------------------------
 
@@ -202,3 +225,11 @@ def in_force(
 ) -> list[_Credential]:
     """Those of a member's credentials that count now (vl2 §3.8)."""
     return [c for c in credentials if member.valid(kind, c, config.timestamp, config.credential_time_max_delta)]
+
+
+def _holder(situation: Situation, capabilities: Iterable[CompiledRules], held: Iterable[Capability]) -> int | None:
+    """The capability that accepted the frame."""
+    for rules, capability in zip(capabilities, held, strict=True):
+        if rules.evaluate(situation).verdict in _ACCEPTING:
+            return capability.id
+    return None

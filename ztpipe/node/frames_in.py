@@ -78,17 +78,17 @@ class InboundFrames:
         acknowledge = True
         if packet.payload:
             frame = EthernetFrame(packet.destination, packet.source, packet.ethertype, packet.payload)
-            acknowledge = self._take_ext_frame(ctx, network, frame)
+            acknowledge = self._take_ext_frame(ctx, network, frame, packet.flags)
         if acknowledge and packet.ok_requested:
             self._core.vl1.reply_ok(ctx, OkExtFrame(network.nwid).encode())
         return Outcome.TRUSTED
 
-    def _take_ext_frame(self, ctx: PacketContext, network: Network, frame: EthernetFrame) -> bool:
+    def _take_ext_frame(self, ctx: PacketContext, network: Network, frame: EthernetFrame, flags: int) -> bool:
         """Deliver the frame if it may be; False if it is one that is never acknowledged."""
         if frame.source in (0, network.mac):
             self._core.drop("bad_source_mac")
             return False
-        verdict = self._filter.inbound(ctx.now, network, ctx.peer.address, frame)
+        verdict = self._filter.inbound(ctx.now, network, ctx.peer.address, frame, flags=flags)
         if verdict is Inbound.DROP:
             return True
         if verdict is Inbound.ACCEPT:

@@ -24,7 +24,7 @@ _KINDS: Final = {
 }
 
 
-def network_policy(network: Network) -> bytes | None:
+def network_policy(network: Network, *, strict: bool = False) -> bytes | None:
     """Base rules, our capabilities by ascending ID, our tags and what we own; None if it is too much."""
     config = network.config
     if config is None:
@@ -35,6 +35,7 @@ def network_policy(network: Network) -> bytes | None:
         tags=network.local_tags,
         owned=[*_owned(config.coos), *_emulated(network)],
         unknown_matches=config.unknown_matches,
+        strict=strict,
     )
 
 

@@ -56,6 +56,7 @@ class NodeSettings:
     identity_gate_ms: one unknown identity per source prefix in this time (vl1-behaviour §2.6 gate 1).
     platform: the ``o`` key of configuration requests.
     path_mtu_discovery: probe the paths of active peers for the size of datagram that they carry.
+    strict_filtering: drop inbound frames that rules cannot judge (docs/filtering.md), where a network has rules.
     controller: a network controller runs beside this node; without one, config requests are answered "unsupported".
     """
 
@@ -68,5 +69,6 @@ class NodeSettings:
     platform: str = "linux/x86_64"
     controller: bool = True
     path_mtu_discovery: bool = False
+    strict_filtering: bool = False
     physical: tuple[PhysicalNetwork, ...] = ()
     virtual: Mapping[int, VirtualPeer] = field(default_factory=dict)

@@ -9,7 +9,7 @@ The caller (`node/filter.py`) decides what the verdicts of base rules and capabi
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
 
@@ -44,11 +44,15 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The outcome of one rule list; `redirect` is the new destination if the verdict is REDIRECT, else 0."""
+    """The outcome of one rule list; `redirect` is the new destination if the verdict is REDIRECT, else 0.
+
+    `naming`: index of the rule that names us as its target, if the verdict is SUPER_ACCEPT; else -1.
+    """
 
     verdict: Verdict
     redirect: int = 0
     copy: Copy | None = None
+    naming: int = field(default=-1, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,7 @@ def _compile(rule: Rule) -> _Match | _Action:
 class _Run:
     """The moving parts of one evaluation: whether the current set matches, a pending skip of DROP, the copy target."""
 
-    __slots__ = ("copy", "matches", "situation", "skip_drop")
+    __slots__ = ("copy", "matches", "naming", "situation", "skip_drop")
 
     def __init__(self, situation: Situation) -> None:
         self.situation = situation
@@ -111,17 +115,21 @@ class _Run:
         self.matches = True
         self.skip_drop = False
         self.copy: Copy | None = None
+        self.naming = -1
 
     def over(self, steps: tuple[_Match | _Action, ...]) -> Evaluation:
-        for step in steps:
+        for index, step in enumerate(steps):
             if isinstance(step, _Match):
                 self._match(step)
             elif self.matches:
                 verdict = self._act(step)
+                if verdict is Verdict.SUPER_ACCEPT:
+                    naming = index if step.type in _TARGETED else self.naming
+                    return Evaluation(verdict, 0, self.copy, naming)
                 if verdict is not None:
                     return Evaluation(verdict, step.target if verdict is Verdict.REDIRECT else 0, self.copy)
             else:
-                self._pass_by(step)
+                self._pass_by(index, step)
         return Evaluation(Verdict.NO_MATCH, 0, self.copy)
 
     def _match(self, step: _Match) -> None:
@@ -166,9 +174,10 @@ class _Run:
         self.copy = Copy(step.target, length, step.type == RuleType.ACTION_WATCH)
         return None
 
-    def _pass_by(self, step: _Action) -> None:
+    def _pass_by(self, index: int, step: _Action) -> None:
         """An action whose set did not match: being its target inbound makes a later ACCEPT a SUPER_ACCEPT."""
         situation = self.situation
         if situation.inbound and step.type in _TARGETED and step.target == situation.own_address:
             situation.super_accept = True
+            self.naming = index
         self.matches = True

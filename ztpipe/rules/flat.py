@@ -19,7 +19,7 @@ MAX_SIZE: Final = 128 * 1024
 """Bytes of one policy (ZT_POLICY_MAX)."""
 
 _MAGIC: Final = 0x5A545046
-_HEADERS, _BODY, _TARGETS = 1, 2, 4
+_HEADERS, _BODY, _TARGETS, _STRICT = 1, 2, 4, 8
 _NOTHING, _CONSTANT, _FIRST_MATCH = 7, 16, 16
 _NOT, _OR = 0x80, 0x40
 _MASK32: Final = 0xFFFFFFFF
@@ -65,13 +65,15 @@ def pack(
     tags: Mapping[int, int],
     owned: Iterable[Owned] = (),
     unknown_matches: bool = False,
+    strict: bool = False,
 ) -> bytes | None:
     """The policy of one side. Ours: `lists[0]` are the base rules, then our capabilities by ascending ID; a member's:
     its capabilities in force. `unknown_matches`: what matches of unknown type answer (network flag 0x08).
+    `strict`: inbound frames that rules cannot judge are dropped (`ztpipe.rules.strict`).
     """
     flat: list[bytes] = []
     spans: list[bytes] = []
-    flags = 0
+    flags = _STRICT if strict else 0
     for rules in lists:
         first = len(flat)
         for rule in rules:

@@ -30,6 +30,7 @@ class ActionRunner:
         *,
         controller: Callable[[act.ControllerRequest], None],
         event: Callable[[act.Event], None],
+        observed: Callable[[act.ObservedFrame], None] = lambda _: None,
     ) -> None:
         self._tables, self._bindings, self._networks = tables, bindings, networks
         self._home, self._counters = home, counters
@@ -48,6 +49,7 @@ class ActionRunner:
             act.RemoveMember: lambda a: tables.remove_member(a.nwid, a.address),
             act.ConfigureNetwork: networks.configure,
             act.DestroyNetwork: lambda a: networks.destroy(a.nwid),
+            act.ObservedFrame: observed,
             act.SaveState: self._save,
             act.ControllerRequest: controller,
             act.Drop: lambda a: counters.drop(a.reason, a.count),

@@ -21,6 +21,7 @@ def node_settings(config: Config) -> NodeSettings:
         max_suite=3 if config.protocol_version >= 12 else 1,
         low_bandwidth=local.settings.low_bandwidth_mode,
         path_mtu_discovery=not local.settings.low_bandwidth_mode,
+        strict_filtering=config.strict_filtering,
         platform=f"linux/{platform.machine()}",
         physical=tuple(
             PhysicalNetwork(net, entry.blacklist, entry.mtu, entry.trusted_path_id)
