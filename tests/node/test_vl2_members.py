@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from tests.node.vl2_lab import Host, InstallMember, Lab, Sent, frames, some_identities
-from ztpipe.node.actions import InstallNetwork, WriteFrame
+from ztpipe.node.actions import Event, InstallNetwork, WriteFrame
 from ztpipe.node.status import NetworkStatus
 from ztpipe.wire.address import BROADCAST_MAC, MulticastGroup, mac_of
 from ztpipe.wire.protocol import ErrorCode, Verb
@@ -286,3 +286,22 @@ def test_peer_activity_seen_by_the_data_plane_brings_our_groups_to_the_peer() ->
     assert [sent.destination for sent in two.vl1.take_sent(Verb.MULTICAST_LIKE)] == [one.address]
     two.engine.peer_activity(lab.now + 71_000, one.address, lab.nwid, lab.now + 71_000)
     assert not two.vl1.take_sent(Verb.MULTICAST_LIKE)
+
+
+def test_rules_of_unknown_types_are_kept_never_match_and_are_told_once() -> None:
+    """A newer controller's match 62 before a drop, and its action 9: all else works as without them."""
+    lab = joined(2)
+    one, two = lab.member(1), lab.member(2)
+    rules = (Rule(62, value=b"new"), Rule(RuleType.ACTION_DROP), Rule(9), Rule(RuleType.ACTION_ACCEPT))
+    for name in ("first", "again"):
+        lab.controller.common |= {"rules": rules, "name": name}
+        for host in (one, two):
+            lab.push(host.address)
+        lab.run(1_000)
+    config = one.engine.statuses()[0].config
+    assert config is not None and config.name == "again" and config.rules == rules
+    told = [event.fields for event in one.vl1.take(Event) if event.kind == "unknown_rules"]
+    assert told == [{"network": lab.nwid, "types": "9, 62"}]
+    tap(lab, one, mac(two, lab), IPV4, b"passes")
+    lab.run(1_000)
+    assert any(frame.payload == b"passes" for frame in frames(two))

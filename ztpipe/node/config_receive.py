@@ -12,6 +12,7 @@ from ztpipe.node.status import NetworkStatus
 from ztpipe.node.trace import wants_decisions, wants_drops
 from ztpipe.wire.netconf import NetworkConfig
 from ztpipe.wire.protocol import ErrorCode, Verb
+from ztpipe.wire.rule import RuleType
 from ztpipe.wire.verbs import AuthenticationRequired, ConfigChunk, OkConfig
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ _FAILURES: Final = {
     ErrorCode.UNSUPPORTED_OPERATION: NetworkStatus.NOT_FOUND,
     ErrorCode.NETWORK_ACCESS_DENIED: NetworkStatus.ACCESS_DENIED,
 }
+_RULE_TYPES: Final = frozenset(RuleType)
 _REQUEST_ONLY: Final = frozenset({ErrorCode.OBJ_NOT_FOUND, ErrorCode.UNSUPPORTED_OPERATION})
 
 
@@ -105,12 +107,23 @@ class ConfigReceiver:
             network.authentication_expiry = config.authentication_expiry
         if save:
             self._core.vl1.emit(SaveState("network", network.nwid, config.encode()))
+        self._tell_unknown_rules(network, config)
         self.install(network)
         self.configure(network)
         self._gate.sync_all(now, network)
         if live:
             self._announce(now, network, groups_before, first=first)
         return True
+
+    def _tell_unknown_rules(self, network: Network, config: NetworkConfig) -> None:
+        """Rules of a newer controller are kept and do nothing (vl2 §4.1); each of their types is told once."""
+        lists = (config.rules, *(capability.rules for capability in config.capabilities))
+        types = {rule.type for rules in lists for rule in rules if rule.type not in _RULE_TYPES}
+        new = types - network.unknown_rules
+        if new:
+            network.unknown_rules |= new
+            fields = {"network": network.nwid, "types": ", ".join(str(type_) for type_ in sorted(new))}
+            self._core.vl1.emit(Event("unknown_rules", fields))
 
     def _announce(self, now: int, network: Network, before: frozenset[MulticastGroup], *, first: bool) -> None:
         """Let others find us at once: nobody can resolve our address before they know the group (vl2 §10 step 5)."""

@@ -48,6 +48,8 @@ class Network:
         self.rules: CompiledRules = compile_rules(())
         self.capabilities: tuple[tuple[Capability, CompiledRules], ...] = ()
         self.local_tags: dict[int, int] = {}
+        self.unknown_rules: set[int] = set()
+        """Types of rules that we do not know, as far as told."""
         self.revision = 0
         """How many configurations have been in force."""
         self._config_groups: frozenset[MulticastGroup] = frozenset()

@@ -23,6 +23,7 @@ _TEXTS: Final[Mapping[str, tuple[str, str]]] = {
     "joined": ("info", "joined network"),
     "left": ("info", "left network"),
     "network_status": ("info", "network status"),
+    "unknown_rules": ("warning", "rules of unknown types: they do nothing here"),
     "peer_direct": ("info", "peer reached directly"),
     "peer_relayed": ("info", "peer reached through a relay"),
     "path_changed": ("info", "path changed"),
