@@ -229,6 +229,25 @@ def test_network_changes_are_pushed_to_members_online(bench: Bench) -> None:
     assert bench.controller.take_actions() == []
 
 
+@pytest.mark.parametrize("changed", ["update_member", "member_changed"])
+def test_a_new_bridge_is_told_to_all_members_online(bench: Bench, changed: str) -> None:
+    """Their configurations name it; without that they refuse what it bridges until they ask by themselves."""
+    public_network(bench)
+    bench.request(NWID, node(A))
+    bench.request(NWID, node(B))
+    for wanted in (True, False):
+        if changed == "update_member":
+            bench.controller.update_member(bench.now, NWID, A, {"activeBridge": wanted})
+        else:
+            record = bench.controller.get_member(NWID, A) | {"activeBridge": wanted}
+            bench.controller.member_changed(bench.now, NWID, A, record)
+        actions = bench.controller.take_actions()
+        assert sorted(kinds(actions)) == sorted([(A, Verb.NETWORK_CONFIG), (B, Verb.NETWORK_CONFIG)])
+        assert {config_of(action).active_bridges for action in actions} == {(A,) if wanted else ()}
+    bench.controller.update_member(bench.now, NWID, A, {"name": "new"})
+    assert kinds(bench.controller.take_actions()) == [(A, Verb.NETWORK_CONFIG)]
+
+
 def test_many_pushes_are_spread_over_ticks(bench: Bench) -> None:
     public_network(bench)
     count = PUSHES_PER_ROUND + 5

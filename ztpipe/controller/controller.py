@@ -321,6 +321,7 @@ class Controller:
     def _save_members(self, now: int, found: NetworkState, records: dict[int, JsonObject], change: Change) -> None:
         """Store new states of members, and do what follows from those that are changes."""
         before = {address: found.members.get(address) for address in records}
+        bridges = list(found.bridges)
         audit = _audit(now, change, "member")
         changed = self._stored(lambda: self._state.save_members(found, records, audit))
         for address, record in changed.items():
@@ -334,6 +335,8 @@ class Controller:
                 self._changes.append(MemberChanged(found.nwid, address, authorized=True))
             self._schedule_end(found.nwid, address, record)
             self._pushes.add(found.nwid, address)
+        if found.bridges != bridges:
+            self._push_all(now, found.nwid)
         if changed:
             self._send_revocations(now)
             self._send_pushes(now)
@@ -401,7 +404,7 @@ class Controller:
         found = self._state.network(nwid)
         if found is None:
             return
-        old = found.members.get(address)
+        old, bridges = found.members.get(address), list(found.bridges)
         self._state.put_member(found, address, record)
         new = found.members.get(address)
         if old is not None and member.is_authorized(old) and (new is None or not member.is_authorized(new)):
@@ -410,6 +413,8 @@ class Controller:
             self._schedule_end(nwid, address, new)
         self.counters["member_change"] += 1
         self._pushes.add(nwid, address)
+        if found.bridges != bridges:
+            self._push_all(now, nwid)
         self._send_revocations(now)
         self._send_pushes(now)
 
@@ -428,6 +433,7 @@ class Controller:
             self._pushes.add(nwid, address)
 
     def _push_all(self, now: int, nwid: int) -> None:
+        """To all that are online: something that stands in every configuration has changed."""
         for status in self._statuses.online(now, nwid):
             self._pushes.add(nwid, status.address)
 
