@@ -5,10 +5,11 @@ What we made is remembered; what we did not make is never touched.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import ipaddress
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -59,6 +60,7 @@ class Netlink:
 
     def __init__(self) -> None:
         self._route: AsyncIPRoute | None = None
+        self._listing = asyncio.Lock()
 
     async def __aenter__(self) -> Netlink:
         self._route = await AsyncIPRoute().__aenter__()
@@ -75,11 +77,16 @@ class Netlink:
         assert self._route is not None, "Netlink is used inside `async with`"
         return self._route
 
+    async def _list(self, request: Callable[[], Awaitable[AsyncIterable[Any]]]) -> list[Any]:
+        """A whole listing. One at a time: the kernel refuses a second one on the same socket with EBUSY."""
+        async with self._listing:
+            return [message async for message in await request()]
+
     async def underlay(self) -> list[UnderlayAddress]:
         """Every address of every interface that is up, temporary IPv6 ones left out (vl1-behaviour §6.2)."""
         names, kinds, mtus = {}, {}, {}
         carriers: dict[int, int] = {}
-        async for link in await self._ip.get_links():
+        for link in await self._list(self._ip.get_links):
             if link["flags"] & 1:
                 names[link["index"]] = str(link.get("ifname"))
                 kinds[link["index"]] = str(link.get(("linkinfo", "kind")) or "")
@@ -88,7 +95,7 @@ class Netlink:
                 if carrier is not None:
                     carriers[link["index"]] = carrier
         found = []
-        async for message in await self._ip.get_addr():
+        for message in await self._list(self._ip.get_addr):
             flags = message.get("flags") or 0
             if message["index"] not in names or flags & (_IFA_F_TEMPORARY | _IFA_F_TENTATIVE | _IFA_F_DADFAILED):
                 continue
@@ -121,13 +128,14 @@ class Netlink:
         return int(parent) if parent and parent != link["index"] and not elsewhere else None
 
     async def link_index(self, name: str) -> int | None:
-        indexes = await self._ip.link_lookup(ifname=name)
+        async with self._listing:
+            indexes = await self._ip.link_lookup(ifname=name)
         return indexes[0] if indexes else None
 
     async def addresses_of(self, index: int) -> set[InetAddress]:
         """The addresses on one interface; `port` = prefix length."""
         found = set()
-        async for message in await self._ip.get_addr(index=index):
+        for message in await self._list(lambda: self._ip.get_addr(index=index)):
             text = message.get("local") or message.get("address")
             if text and message["index"] == index:
                 found.add(InetAddress(ipaddress.ip_address(text).packed, message["prefixlen"]))
