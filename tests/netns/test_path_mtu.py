@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
@@ -30,7 +31,8 @@ def _shape(host: Namespace, link: int, router: int) -> None:
 
 def _mtus(node: LabNode) -> list[int]:
     """UDP payloads that the node found on its paths, in order."""
-    return [int(line.split("mtu=")[1].split()[0]) for line in node.log_tail(200).splitlines() if "path_mtu" in line]
+    lines = [json.loads(line) for line in node.log_tail(200).splitlines() if line.startswith("{")]
+    return [line["mtu"] for line in lines if line["event"] == "path MTU"]
 
 
 @pytest.mark.parametrize(

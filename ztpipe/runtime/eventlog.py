@@ -28,7 +28,7 @@ _TEXTS: Final[Mapping[str, tuple[str, str]]] = {
     "peer_relayed": ("info", "peer reached through a relay"),
     "path_changed": ("info", "path changed"),
     "path_doubted": ("info", "path does not answer"),
-    "path_mtu": ("debug", "path MTU"),
+    "path_mtu": ("info", "path MTU"),
     "external_address_changed": ("info", "seen from outside at another address"),
     "world_updated": ("info", "roots updated"),
     "collision": ("error", "identity collision: a new identity is made at the next start"),
