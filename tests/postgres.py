@@ -56,6 +56,13 @@ class Server:
         while time.monotonic() < deadline and Path(f"/proc/{pid}").exists():
             time.sleep(0.05)
 
+    def hang(self, hangs: bool = True) -> None:
+        """Stop all of its processes where they are, so that nothing is answered and nothing is closed; or go on."""
+        pid = int((self.data / "postmaster.pid").read_text().split("\n")[0])
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        for each in (pid, *map(int, children)):
+            os.kill(each, signal.SIGSTOP if hangs else signal.SIGCONT)
+
     def database(self, name: str) -> str:
         """A new empty database; its URI."""
         with psycopg.connect(self.uri("postgres"), autocommit=True) as connection:

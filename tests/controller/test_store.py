@@ -8,13 +8,16 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.controller.support import Bench, captured_identity, load
 from ztpipe.controller import MemoryStore, Store, StoreError
-from ztpipe.controller.store_sqlite import FILE_NAME, SqliteStore
+from ztpipe.controller.errors import ControllerError
+from ztpipe.controller.store_sqlite import FILE_NAME, LOCKED_MS, SqliteStore
 
 NWID = 0x3BFB63739C000001
 CONTROLLER = 0x3BFB63739C
@@ -115,6 +118,28 @@ def test_deleting_a_network_is_one_transaction(tmp_path: Path) -> None:
         store.delete_network(NWID)
     assert len(list(store.members(NWID))) == 1
     store.save_member(MEMBER | {"revision": 2})
+
+
+def test_a_locked_database_refuses_changes_and_holds_up_nobody(tmp_path: Path) -> None:
+    with SqliteStore(tmp_path) as store, closing(sqlite3.connect(tmp_path / FILE_NAME)) as other:
+        bench = Bench(captured_identity("b-join-private", CONTROLLER), store)
+        bench.controller.update_network(bench.now, NWID, {"name": "old"})
+        member = captured_identity("b-join-private", A)
+        bench.controller.update_member(bench.now, NWID, A, {"authorized": True})
+        assert bench.request(NWID, member)
+        other.execute("BEGIN IMMEDIATE")
+        started = time.monotonic()
+        for _ in range(50):
+            with pytest.raises(ControllerError) as refused:
+                bench.controller.update_network(bench.now, NWID, {"name": "new"})
+            assert refused.value.status == 503
+        assert time.monotonic() - started < 50 * LOCKED_MS / 1000 / 5, "only the first one waits"
+        assert bench.controller.get_network(NWID)["name"] == "old"
+        assert bench.request(NWID, member), "who is known is answered"
+        other.execute("ROLLBACK")
+        assert bench.controller.update_network(bench.now, NWID, {"name": "new"})["revision"] == 2
+    with SqliteStore(tmp_path) as store:
+        assert [record["name"] for record in store.networks()] == ["new"]
 
 
 def damaged_header(path: Path) -> None:

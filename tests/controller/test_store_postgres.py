@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -208,6 +209,63 @@ def test_everybody_answers_while_the_database_is_away(server: postgres.Server) -
         except ControllerError:
             assert time.monotonic() < deadline
             time.sleep(0.2)
+
+
+def test_a_database_that_hangs_holds_up_nobody(server: postgres.Server) -> None:
+    store = opened(server.database(f"test{next(_numbers)}"))
+    store.hurry()
+    bench = Bench(captured_identity("b-join-private", ADDRESS), store)
+    bench.controller.update_network(bench.now, NWID, {"name": "old"})
+    server.hang()
+    try:
+        started = time.monotonic()
+        for _ in range(20):
+            with pytest.raises(ControllerError) as refused:
+                bench.controller.update_network(bench.now, NWID, {"name": "new"})
+            assert refused.value.status == 503
+        assert time.monotonic() - started < 5, "only the first waits, until somebody says that it is back"
+        assert bench.controller.get_network(NWID)["name"] == "old"
+    finally:
+        server.hang(False)
+    with pytest.raises(ControllerError):
+        bench.controller.update_network(bench.now, NWID, {"name": "new"})
+    store.retry()
+    assert bench.controller.update_network(bench.now, NWID, {"name": "new"})["revision"] == 2
+    assert store.network(NWID) is not None
+
+
+def test_concurrent_writers(uri: str) -> None:
+    """What was accepted is there with its line in the audit log, what was refused is not: none is half done or lost."""
+    identity = captured_identity("b-join-private", ADDRESS)
+    benches = [Bench(identity, opened(uri, instance)) for instance in ("a", "b", "c")]
+    benches[0].controller.update_network(benches[0].now, NWID, {"name": "start"})
+    accepted: list[str] = []
+    refused: list[tuple[int, bool]] = []
+
+    def write(bench: Bench) -> None:
+        store = bench.store
+        assert isinstance(store, PostgresStore)
+        for number in range(25):
+            name = f"{store.instance}{number}"
+            bench.controller.network_changed(bench.now, NWID, store.network(NWID))
+            try:
+                bench.controller.update_network(bench.now, NWID, {"name": name})
+                accepted.append(name)
+            except ControllerError as error:
+                refused.append((error.status, "another controller" in error.message))
+
+    threads = [threading.Thread(target=write, args=(bench,)) for bench in benches]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(accepted) + len(refused) == 75 and set(refused) <= {(503, True)}
+    store = opened(uri, "d")
+    lines = store.audit(None, 1_000, None, None)
+    record = store.network(NWID)
+    assert record is not None and record["revision"] == len(accepted) + 1 == len(lines)
+    assert {line["changes"]["name"][1] for line in lines} == {"start", *accepted}
+    assert sorted(line["revision"] for line in lines) == list(range(1, len(lines) + 1))
 
 
 def test_a_controller_takes_over_what_another_wrote(uri: str) -> None:

@@ -4,17 +4,17 @@ Every change is announced to the others in the transaction that makes it (NOTIFY
 controller wrote since: a record is only replaced by one of a higher revision. Who answers a member is agreed in the
 table of leases; an instance that has not been seen for some seconds holds none.
 
-A database that is away fails every operation with a StoreError, at once between attempts to reach it, so that nobody
-who waits for an answer holds up the node.
+A database that is away, or hangs, fails every operation with a StoreError: the first after half a second, the others at
+once until it is reached again, so that it does not hold up the node.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import psycopg
 
@@ -27,7 +27,10 @@ INSTANCE_SECONDS: Final = 3.0
 CONNECT_SECONDS: Final = 2
 RETRY_SECONDS: Final = 1.0
 """The pause between attempts to reach a database that is away."""
-_STATEMENT_MS: Final = 2_000
+_ANSWER_SECONDS: Final = 0.5
+"""A database that does not answer within this time is away: the node waits with us."""
+_STATEMENT_MS: Final = 400  # shorter, so that what takes long is undone there before we give up
+_PATIENT_SECONDS: Final = 60.0  # the same for commands, which hold up nobody, and at the start
 BEAT: Final = (
     "INSERT INTO ztpipe.instance (id, controller, seen) VALUES (%s, %s, now())"
     " ON CONFLICT (id) DO UPDATE SET seen = now()"
@@ -108,6 +111,33 @@ class Changed(NamedTuple):
     address: int | None
 
 
+_T = TypeVar("_T")
+_Row = tuple[Any, ...]
+
+
+class _Connection(psycopg.Connection[_Row]):
+    """One that is closed when the server does not answer in time, as a network that swallows everything never would."""
+
+    seconds = _PATIENT_SECONDS
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        extra: dict[str, Any] = {} if timeout is None else {"timeout": timeout}  # not known to older releases
+        return super().wait(self._in_time(gen), min(interval, self.seconds / 4), **extra)
+
+    def _in_time(self, gen: Generator[Any, Any, _T]) -> Generator[Any, Any, _T]:
+        deadline = time.monotonic() + self.seconds
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                if not ready and time.monotonic() >= deadline:
+                    self.close()
+                    raise psycopg.OperationalError(f"no answer within {self.seconds:g} s")
+                wanted = gen.send(ready)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+
 class PostgresStore:
     """A `SharedStore` in the schema ``ztpipe`` of a PostgreSQL database; every failure is a StoreError.
 
@@ -120,13 +150,28 @@ class PostgresStore:
         self.conninfo = conninfo
         self.instance = instance
         self.controller = f"{controller:010x}"
-        self._database: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._database: _Connection | None = None
         self._retry_at = 0.0
         self._depth = 0
         self._overwrite = overwrite
+        self._seconds = _PATIENT_SECONDS
+        self._tended = False
         with self._failures("open"):
             _migrate(self._connection())
             self._connection().execute(BEAT, (self.instance, self.controller))
+
+    def hurry(self) -> None:
+        """From now on nothing may take long, and somebody else looks whether a lost database is back (`retry`)."""
+        self._tended = True
+        self._seconds = _ANSWER_SECONDS
+        if self._database is not None:
+            self._database.seconds = _ANSWER_SECONDS
+            with self._failures("set up") as database:
+                _limit(database)
+
+    def retry(self) -> None:
+        """The database answers again: the next operation may connect."""
+        self._retry_at = 0.0
 
     @property
     def channel(self) -> str:
@@ -142,11 +187,13 @@ class PostgresStore:
 
     def networks(self) -> list[JsonObject]:
         query = "SELECT nwid, object FROM ztpipe.network WHERE left(nwid, 10) = %s ORDER BY nwid"
-        return self._objects(query, (self.controller,))
+        with self._patiently():
+            return self._objects(query, (self.controller,))
 
     def members(self, nwid: int) -> list[JsonObject]:
         query = "SELECT nwid || '/' || address, object FROM ztpipe.member WHERE nwid = %s ORDER BY address"
-        return self._objects(query, (f"{nwid:016x}",))
+        with self._patiently():
+            return self._objects(query, (f"{nwid:016x}",))
 
     def network(self, nwid: int) -> JsonObject | None:
         found = self._objects("SELECT nwid, object FROM ztpipe.network WHERE nwid = %s", (f"{nwid:016x}",))
@@ -243,24 +290,33 @@ class PostgresStore:
 
     # --- the connection --------------------------------------------------------------------------------------------
 
-    def _connection(self) -> psycopg.Connection[tuple[Any, ...]]:
+    def _connection(self) -> _Connection:
         if self._database is not None and not self._database.broken and not self._database.closed:
             return self._database
         if time.monotonic() < self._retry_at:
             raise StoreError(f"{self._where}: not reachable")
         try:
             self._database = connect(self.conninfo)
+            if self._tended:
+                self._database.seconds = self._seconds
+                _limit(self._database)
         except psycopg.Error:
-            self._retry_at = time.monotonic() + RETRY_SECONDS
+            self._lost()
             raise
         return self._database
 
+    def _lost(self) -> None:
+        """Attempts to connect block: they are rare, and made only where success is to be expected if somebody looks."""
+        self._retry_at = float("inf") if self._tended else time.monotonic() + RETRY_SECONDS
+
     @contextmanager
-    def _failures(self, what: str) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+    def _failures(self, what: str) -> Iterator[_Connection]:
         """The connection, and what PostgreSQL says as a StoreError that names the database."""
         try:
             yield self._connection()
         except psycopg.Error as error:
+            if self._database is None or self._database.broken or self._database.closed:
+                self._lost()
             raise StoreError(f"{self._where}: cannot {what}: {_line(error)}") from error
 
     @property
@@ -269,19 +325,35 @@ class PostgresStore:
         parts = psycopg.conninfo.conninfo_to_dict(self.conninfo)
         return f"PostgreSQL database {parts.get('dbname') or 'of the user'} at {parts.get('host') or 'localhost'}"
 
+    @contextmanager
+    def _patiently(self) -> Iterator[None]:
+        """What reads many records may take longer; it is only done where the database has just answered."""
+        with self._failures("read") as database, database.transaction():
+            database.execute("SET LOCAL statement_timeout = 0")
+            database.seconds = _PATIENT_SECONDS
+            try:
+                yield
+            finally:
+                database.seconds = self._seconds
+
     def _objects(self, query: str, values: tuple[str, ...]) -> list[JsonObject]:
         with self._failures("read") as database:
             rows = database.execute(query, values).fetchall()
         return [_decode(key, text) for key, text in rows]
 
 
-def connect(conninfo: str) -> psycopg.Connection[tuple[Any, ...]]:
-    """A connection on which nothing takes long."""
-    options = f"-c statement_timeout={_STATEMENT_MS} -c lock_timeout={_STATEMENT_MS}"
-    return psycopg.connect(
-        conninfo, autocommit=True, connect_timeout=CONNECT_SECONDS, options=options, application_name="ztpipe",
-        tcp_user_timeout=_STATEMENT_MS, keepalives_idle=2, keepalives_interval=1, keepalives_count=2,
+def connect(conninfo: str) -> _Connection:
+    """A connection that notices when the server is gone."""
+    return _Connection.connect(
+        conninfo, autocommit=True, connect_timeout=CONNECT_SECONDS, application_name="ztpipe",
+        tcp_user_timeout=2_000, keepalives_idle=2, keepalives_interval=1, keepalives_count=2,
     )  # fmt: skip
+
+
+def _limit(database: _Connection) -> None:
+    """Nothing takes long on the server either, so that what we give up is not done later."""
+    for name in ("statement_timeout", "lock_timeout"):
+        database.execute("SELECT set_config(%s, %s, false)", (name, str(_STATEMENT_MS)))
 
 
 def read_notice(payload: str) -> Changed | None:

@@ -21,6 +21,8 @@ from ztpipe.controller.store_import import member_files, network_files
 
 FILE_NAME: Final = "controller.db"
 SCHEMA_VERSION: Final = 2
+LOCKED_MS: Final = 250
+"""How long a write waits for another process that has the file locked; the node waits with it."""
 APPLICATION_ID: Final = 0x7A746370  # "ztcp": tells our file from any other SQLite file
 
 _SCHEMA: Final = """
@@ -65,6 +67,7 @@ class SqliteStore:
     def __init__(self, directory: Path) -> None:
         self.path = directory / FILE_NAME
         self.imported = 0
+        self._locked = False  # by another process when we last looked: then nothing waits for it
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             # Made first, so that the file never exists with a wider mode.
@@ -81,6 +84,7 @@ class SqliteStore:
 
     def close(self) -> None:
         """Flush and close the file; the store is unusable afterwards."""
+        self._locked = False
         with self._failures("cannot close the controller's database"):
             self._db.close()
 
@@ -155,6 +159,7 @@ class SqliteStore:
         self._db.execute("PRAGMA busy_timeout = 2000")
         with self._transaction():
             self._migrate()
+        self._db.execute(f"PRAGMA busy_timeout = {LOCKED_MS}")
         self.path.chmod(0o600)
 
     def _migrate(self) -> None:
@@ -194,7 +199,8 @@ class SqliteStore:
         try:
             yield
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:  # a full disk has ended it already
+                self._db.execute("ROLLBACK")
             raise
         try:
             self._db.execute("COMMIT")
@@ -208,7 +214,10 @@ class SqliteStore:
         """Turn what SQLite says into a StoreError that names the file and the way out."""
         try:
             yield
+            self._wait_for_locks(True)
         except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                self._wait_for_locks(False)
             raise StoreError(f"{self.path}: {what}: {error}") from error
         except sqlite3.DatabaseError as error:
             raise StoreError(
@@ -217,6 +226,12 @@ class SqliteStore:
             ) from error
         except (OSError, sqlite3.Error) as error:
             raise StoreError(f"{self.path}: {what}: {error}") from error
+
+    def _wait_for_locks(self, wait: bool) -> None:
+        """The first write that finds the file locked waits a little, those after it do not until one succeeds."""
+        if wait == self._locked:
+            self._locked = not wait
+            self._db.execute(f"PRAGMA busy_timeout = {LOCKED_MS if wait else 0}")
 
     def _write(self, statement: str, row: tuple[object, ...]) -> None:
         with self._failures("cannot write"):

@@ -47,6 +47,7 @@ class Fleet:
         self._now = now
         self._changed = changed
         self._away = False
+        store.hurry()
 
     async def listen(self) -> None:
         """Follow the notices of the others, for ever; whatever was missed while the database was away is read anew."""
@@ -81,6 +82,7 @@ class Fleet:
 
     async def _listen(self, connection: _Connection) -> None:
         await connection.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(self._store.channel)))
+        self._store.retry()
         self._controller.resync(self._now())
         self._changed()
         if self._away:
@@ -113,6 +115,7 @@ class Fleet:
         }
         while True:
             await connection.execute(BEAT, (self._store.instance, self._store.controller))
+            self._store.retry()
             adopted = await (await connection.execute(ADOPT, values)).fetchall()
             for nwid, address, metadata in adopted:
                 self._controller.adopt(self._now(), int(nwid, 16), int(address, 16), metadata)
