@@ -12,19 +12,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.interop.marks import BESIDE_REFERENCE
 from tests.pairs import Pair, joined, reference, ztpipe
 from ztpipe.lab import Lab, LabNode
 
-pytestmark = [
-    pytest.mark.interop,
-    pytest.mark.root,
-    pytest.mark.timeout(180),
-    pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
-    pytest.mark.skipif(
-        "ZT_REFERENCE" not in os.environ,
-        reason="NOT TESTED AGAINST zerotier-one: set ZT_REFERENCE to an unmodified zerotier-one 1.14.1 program",
-    ),
-]
+pytestmark = [*BESIDE_REFERENCE, pytest.mark.timeout(180)]
 
 NOBODY = "8056c2e21c000001"
 #: What passes while two programs ask one after the other.

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
 
+from tests.interop.marks import BESIDE_REFERENCE
 from tests.pairs import Pair, joined, reference, ztpipe
 from ztpipe.lab import Lab, Namespace
 from ztpipe.lab.traffic import iperf, ping, transfer
 
-pytestmark = [
-    pytest.mark.interop,
-    pytest.mark.root,
-    pytest.mark.timeout(180),
-    pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
-    pytest.mark.skipif(
-        "ZT_REFERENCE" not in os.environ,
-        reason="NOT TESTED AGAINST zerotier-one: set ZT_REFERENCE to an unmodified zerotier-one 1.14.1 program",
-    ),
-]
+pytestmark = [*BESIDE_REFERENCE, pytest.mark.timeout(180)]
 
 SUITE_1 = ("--protocol-version", "11")  # we announce no AES: both sides speak Salsa20/12
 CASES = {

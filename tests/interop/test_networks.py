@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -12,21 +11,13 @@ from typing import Any
 
 import pytest
 
+from tests.interop.marks import BESIDE_REFERENCE
 from ztpipe.lab import Gateway, Lab, LabNode, Reference
 from ztpipe.lab.nodes import moon, private_planet
 from ztpipe.lab.traffic import ping
 from ztpipe.rules.compiler import compile_rules
 
-pytestmark = [
-    pytest.mark.interop,
-    pytest.mark.root,
-    pytest.mark.timeout(180),
-    pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
-    pytest.mark.skipif(
-        "ZT_REFERENCE" not in os.environ,
-        reason="NOT TESTED AGAINST zerotier-one: set ZT_REFERENCE to an unmodified zerotier-one 1.14.1 program",
-    ),
-]
+pytestmark = [*BESIDE_REFERENCE, pytest.mark.timeout(180)]
 
 Json = Any
 #: A refresh by the member itself comes after 60 s; what comes sooner was pushed.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,21 +9,13 @@ from typing import Any
 
 import pytest
 
+from tests.interop.marks import BESIDE_REFERENCE
 from tests.pairs import Pair, joined, reference, ztpipe
 from ztpipe.lab import Gateway, Lab, LabNode, Namespace
 from ztpipe.lab.traffic import iperf, ping
 from ztpipe.rules.compiler import compile_rules
 
-pytestmark = [
-    pytest.mark.interop,
-    pytest.mark.root,
-    pytest.mark.timeout(240),
-    pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
-    pytest.mark.skipif(
-        "ZT_REFERENCE" not in os.environ,
-        reason="NOT TESTED AGAINST zerotier-one: set ZT_REFERENCE to an unmodified zerotier-one 1.14.1 program",
-    ),
-]
+pytestmark = [*BESIDE_REFERENCE, pytest.mark.timeout(240)]
 
 CASES = {"our controller": (ztpipe(), reference()), "its controller": (reference(), ztpipe())}
 

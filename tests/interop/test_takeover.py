@@ -10,20 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.interop.marks import BESIDE_REFERENCE
 from tests.pairs import Pair, joined, reference, ztpipe
 from ztpipe.lab import Gateway, Lab, LabNode, Reference
 from ztpipe.lab.traffic import ping
 
-pytestmark = [
-    pytest.mark.interop,
-    pytest.mark.root,
-    pytest.mark.timeout(240),
-    pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
-    pytest.mark.skipif(
-        "ZT_REFERENCE" not in os.environ,
-        reason="NOT TESTED AGAINST zerotier-one: set ZT_REFERENCE to an unmodified zerotier-one 1.14.1 program",
-    ),
-]
+pytestmark = [*BESIDE_REFERENCE, pytest.mark.timeout(240)]
 
 
 @pytest.fixture
