@@ -446,7 +446,8 @@ class Control:
             "role": "control",
             "pid": os.getpid(),
             "restarts": 0,
-            "counters": self.counters.snapshot() | {"node_handled": self.node.packets_handled},
+            "counters": self.counters.snapshot()
+            | {"node_handled": self.node.packets_handled, "node_joined": self.node.pieces_joined},
         }
         return [report | {"cpu_seconds": cpu_seconds(report["pid"])} for report in (own, *self.supervisor.reports())]
 

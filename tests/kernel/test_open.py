@@ -112,6 +112,12 @@ def test_tcp_crosses_as_one_super_frame(suite: int, mtu: int) -> None:
         assert b.punts() == []
 
 
+def ended(counts: dict[str, int]) -> int:
+    """Datagrams with a known end: part of an accepted packet, punted, or dropped."""
+    whole = sum(counts.get(name, 0) for name in ("open_packets", "open_joined", "open_punted"))
+    return whole + sum(count for name, count in counts.items() if name.startswith("drop_"))
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 2799), min_size=1, max_size=25),
@@ -142,6 +148,9 @@ def test_shuffled_dropped_and_duplicated(sizes: list[int], suite: int, path_mtu:
             assert min(1, *counts, 1) <= got[frame] <= max(0, min(counts)), "all its datagrams, or none of it"
         assert set(got) <= {frame for frame, _ in sent.values()}
         assert b.punts() == []
+        b.tables.set_clock(1_000_000 + 10_000)
+        b.open([])  # partial packets are given up
+        assert ended(b.counts()) == len(arriving)
 
 
 @settings(max_examples=30, deadline=None)

@@ -34,6 +34,7 @@ VICTIMS = (
 MUTATIONS = 200_000 // len(VICTIMS) if FULL else 5_000
 TRUNCATIONS = 10**9 if FULL else 10_000
 _BURST = 400
+ENDS = ("node_handled", "open_packets", "open_joined", "node_joined")
 
 
 def _truncations(captured: list[Captured], rng: random.Random) -> list[bytes]:
@@ -159,6 +160,6 @@ def _ends(workers: dict[str, dict[str, dict[str, int]]]) -> dict[str, int]:
     for worker in workers.values():
         for name, count in worker["counters"].items():
             ours = name.startswith(("drop_tx_", "drop_send_", "drop_answer_"))  # packets of our own that were not sent
-            if count and not ours and (name.startswith("drop_") or name in ("node_handled", "open_packets")):
+            if count and not ours and (name.startswith("drop_") or name in ENDS):
                 ends[name] = ends.get(name, 0) + count
     return ends

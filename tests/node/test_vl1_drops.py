@@ -139,8 +139,9 @@ def test_fragments_that_never_become_a_packet(scene: tuple[Bench, Puppet]) -> No
         bad[14] = numbers
         assert fate(bench, bytes(bad), remote=puppet.remote) == (0, {"bad_fragment": 1}, 0)
     accepted, drops, sent = fate(bench, head, *rest[:-1], remote=puppet.remote)
-    assert (accepted, sent) == (0, 0)
-    assert set(drops) <= {"fragment_expired"}
+    assert (accepted, drops, sent) == (0, {"fragment_expired": 1 + len(rest[:-1])}, 0)
+    accepted, drops, sent = fate(bench, head, *rest, remote=puppet.remote)
+    assert (accepted, drops, bench.node.pieces_joined) == (1, {}, len(rest))
 
 
 # ---- peers that lie --------------------------------------------------------------------------------------------------

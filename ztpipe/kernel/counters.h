@@ -14,6 +14,7 @@
     X(seal_frames, "frames or super-frames taken to be sealed")                                                     \
     X(seal_packets, "VL1 packets sealed")                                                                           \
     X(open_datagrams, "datagrams taken to be opened")                                                               \
+    X(open_joined, "datagrams that became part of a packet, whose end is counted once")                               \
     X(open_packets, "VL1 packets opened and accepted")                                                              \
     X(open_frames, "frames or super-frames handed to the tap stage")                                                \
     X(open_punted, "datagrams or packets punted to the slow path")                                                  \

@@ -379,6 +379,7 @@ static uint32_t open_datagram(struct zt_opener *o, const struct zt_rec *rec, con
         uint32_t pieces = join_pieces(r, i, &length);
         if (pieces != 0) {
             a.kind = ZT_PUNT_PACKET;
+            zt_count(o->c, ZT_C_open_joined, pieces - 1);
             open_packet(o, &a, d, length);
             return pieces;
         }

@@ -91,6 +91,7 @@ static size_t assemble(struct zt_reassembler *r, struct entry *e) {
         memcpy(r->packet.data + n, b->data + e->piece[i].at, e->piece[i].len);
         n += e->piece[i].len;
     }
+    zt_count(r->c, ZT_C_open_joined, e->total - 1u);
     release(r, e);
     return n;
 }

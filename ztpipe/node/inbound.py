@@ -44,6 +44,7 @@ class Inbound:
         self.handled = 0
         self.deferral = Deferral()
         self._reassembler = Reassembler(REASSEMBLY_CAPACITY, REASSEMBLY_TIMEOUT_MS)
+        self._lost_pieces = 0  # of the reassembler's count, how many have been counted as drops
         self._beacons = IntervalGate(BEACON_GATE_MS)
         self._handlers: Mapping[Verb, Handler] = {
             Verb.NOP: lambda ctx: Outcome.HANDLED,
@@ -97,7 +98,10 @@ class Inbound:
                 core.relay.packet(now, path, data, destination, header.source, header.hops)
                 self._accepted(mark)
                 return
-        packet = self._reassembler.add(now, data, remote.ip)
+        try:
+            packet = self._reassembler.add(now, data, remote.ip)
+        finally:
+            self._count_lost_pieces()
         if packet is not None:
             self._open(now, binding, remote, packet)
 
@@ -281,6 +285,17 @@ class Inbound:
             self.core.whois_desk.request(now, source)
         self.retry_parked(now)
         self._reassembler.expire(now)
+        self._count_lost_pieces()
+
+    @property
+    def joined(self) -> int:
+        """Datagrams that became part of a packet, which is counted once."""
+        return self._reassembler.joined
+
+    def _count_lost_pieces(self) -> None:
+        lost, self._lost_pieces = self._reassembler.evicted - self._lost_pieces, self._reassembler.evicted
+        if lost:
+            self.core.drop_many("fragment_expired", lost)
 
     # -- verbs that are nobody else's -----------------------------------------------------------------------------
 

@@ -236,6 +236,11 @@ class Node:
         """Packets accepted so far; every other one ended in a `Drop`."""
         return self._vl1.inbound.handled
 
+    @property
+    def pieces_joined(self) -> int:
+        """Datagrams that became part of a packet; the packet is counted once."""
+        return self._vl1.inbound.joined
+
     # -- what it knows --------------------------------------------------------------------------------------------
 
     def status(self, now: int) -> NodeStatus:

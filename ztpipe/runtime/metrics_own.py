@@ -25,11 +25,13 @@ _FRAMES: Final = {
 _PACKETS: Final = {
     "seal_packets": ("crypto", "seal"),
     "open_packets": ("crypto", "open"),
+    "open_joined": ("crypto", "join"),
     "open_datagrams": ("crypto", "take"),
     "udp_receive_datagrams": ("peer", "receive"),
     "udp_send_datagrams": ("peer", "send"),
     "sent_datagrams": ("control", "send"),
     "node_handled": ("control", "handle"),
+    "node_joined": ("control", "join"),
 }
 _BYTES: Final = {
     "tap_read_bytes": ("tap", "read"),

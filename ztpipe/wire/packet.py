@@ -153,7 +153,9 @@ class Reassembler:
         self._timeout = timeout_ms
         self._partial: OrderedDict[tuple[int, Hashable], _Partial] = OrderedDict()
         self.evicted = 0
-        """Partial packets given up, for lack of room or of time, since the start."""
+        """Pieces given up since the start: for lack of room or of time, or because their packet came to nothing."""
+        self.joined = 0
+        """Pieces that became part of a whole packet, less one for each of those."""
 
     def __len__(self) -> int:
         return len(self._partial)
@@ -182,23 +184,27 @@ class Reassembler:
             raise WireError("duplicate_fragment")
         if total and not partial.total:
             partial.total = total
-        partial.pieces[number] = piece
-        if sum(map(len, partial.pieces.values())) > MAX_PACKET:
-            del self._partial[key]
+        if sum(map(len, partial.pieces.values())) + len(piece) > MAX_PACKET:
+            self._give_up(key)
             raise WireError("oversize_packet")
+        if any(number >= (partial.total or number + 1) for number in (number, *partial.pieces)):
+            self._give_up(key)
+            raise WireError("bad_fragment")
+        partial.pieces[number] = piece
         if len(partial.pieces) != partial.total:
             return None
         del self._partial[key]
-        if any(number >= partial.total for number in partial.pieces):
-            raise WireError("bad_fragment")
+        self.joined += partial.total - 1
         return b"".join(partial.pieces[i] for i in range(partial.total))
 
     def _open(self, now: int, key: tuple[int, Hashable]) -> _Partial:
         if len(self._partial) >= self._capacity:
-            self._partial.popitem(last=False)
-            self.evicted += 1
+            self._give_up(next(iter(self._partial)))
         partial = self._partial[key] = _Partial(now + self._timeout)
         return partial
+
+    def _give_up(self, key: tuple[int, Hashable]) -> None:
+        self.evicted += len(self._partial.pop(key).pieces)
 
     def expire(self, now: int) -> None:
         """Give up what has waited too long; `add` does it too."""
@@ -206,5 +212,4 @@ class Reassembler:
             key = next(iter(self._partial))
             if self._partial[key].deadline > now:
                 return
-            del self._partial[key]
-            self.evicted += 1
+            self._give_up(key)
