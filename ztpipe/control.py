@@ -22,10 +22,11 @@ from ztpipe.config import Config
 from ztpipe.host import underlay
 from ztpipe.host.netevents import Change
 from ztpipe.host.netlink import Netlink
-from ztpipe.ipc import PuntKind, iter_punts
+from ztpipe.ipc import GatherAsked, PuntKind, iter_punts
 from ztpipe.log import configure as configure_log
 from ztpipe.node.actions import ControllerRequest, Event
 from ztpipe.node.node import Node
+from ztpipe.node.seam import GatherQuestion
 from ztpipe.node.settings import TUNNEL, NodeSettings
 from ztpipe.runtime import controllers, eventlog, metrics, notify
 from ztpipe.runtime.actions import ActionRunner
@@ -47,6 +48,7 @@ from ztpipe.shm.replay import SharedReplay
 from ztpipe.shm.tables import Tables
 from ztpipe.store import Home
 from ztpipe.supervisor import Supervisor, SupervisorError
+from ztpipe.wire.address import MulticastGroup
 from ztpipe.wire.inetaddress import InetAddress
 
 if TYPE_CHECKING:
@@ -317,6 +319,11 @@ class Control:
             node.datagram_received(now, punt.binding, InetAddress(*punt.remote), punt.data)
         elif punt.kind is PuntKind.PACKET:
             node.packet_received(now, punt.binding, InetAddress(*punt.remote), punt.data)
+        elif punt.kind is PuntKind.GATHER:
+            asked = GatherAsked.unpack(punt.data)
+            group = MulticastGroup(asked.mac, asked.adi)
+            question = GatherQuestion(group, asked.limit, asked.packet_id, asked.size, asked.hops, asked.suite)
+            node.gather_asked(now, punt.address, punt.binding, InetAddress(*punt.remote), punt.nwid, question)
         else:
             node.unknown_path(now, punt.address, punt.binding, InetAddress(*punt.remote))
 

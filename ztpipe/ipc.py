@@ -33,6 +33,7 @@ __all__ = [
     "CommandReader",
     "CommandWriter",
     "Downlink",
+    "GatherAsked",
     "Hub",
     "Message",
     "MessageKind",
@@ -64,6 +65,7 @@ class PuntKind(IntEnum):
     PACKET = 2  # a reassembled packet, still sealed
     FRAME = 3  # an Ethernet frame from the TAP, complete
     UNKNOWN_PATH = 4  # an authenticated frame of `address` came over a path that is not in the table
+    GATHER = 5  # `address` asked with an accepted frame who is in a group of `nwid`: see `GatherAsked`
 
 
 class Punt(NamedTuple):
@@ -77,6 +79,28 @@ class Punt(NamedTuple):
     data: bytes
 
 
+class GatherAsked(NamedTuple):
+    """The data of a GATHER punt (``struct zt_punt_gather``). `size`: bytes of the packet as it came."""
+
+    packet_id: int
+    mac: int
+    adi: int
+    limit: int
+    size: int
+    hops: int
+    suite: int
+
+    @classmethod
+    def unpack(cls, data: bytes) -> GatherAsked:
+        """ValueError: not one."""
+        try:
+            packet_id, *rest = _GATHER.unpack(data)
+        except struct.error as error:
+            raise ValueError(str(error)) from None
+        return cls(int.from_bytes(packet_id, "big"), *rest)
+
+
+_GATHER: Final = struct.Struct("=8sQIIIBBxx")  # struct zt_punt_gather
 _PUNT: Final = struct.Struct("=IHH16sHBxIQQ")  # struct zt_punt
 
 

@@ -116,6 +116,8 @@ struct zt_tables {
 #define ZT_ENTRY_USED 1u
 #define ZT_NETWORK_ACCEPT_ALL 2u /* base rules are an unconditional accept: C may pass unicast frames of members. Else the policy says */
 #define ZT_NETWORK_BRIDGE 4u     /* we are an active bridge here: frames with foreign MACs are legal (punted for now) */
+#define ZT_NETWORK_MULTICAST 8u  /* its multicast limit is not 0 */
+#define ZT_NETWORK_REPLICATOR 16u /* we replicate for others: frames that ask for it are punted */
 #define ZT_PEER_DIRECT 2u        /* `remote` is the peer's own path, not a relay's */
 #define ZT_MEMBER_RECEIVE 2u     /* passes the membership gate */
 
@@ -200,6 +202,7 @@ enum zt_punt_kind {
     ZT_PUNT_PACKET = 2,       /* data = a reassembled packet, still sealed */
     ZT_PUNT_FRAME = 3,        /* data = one complete Ethernet frame from the TAP, checksums filled in, no vnet header */
     ZT_PUNT_UNKNOWN_PATH = 4, /* an authenticated frame of `address` came directly over a path that is not in the table */
+    ZT_PUNT_GATHER = 5,       /* data = struct zt_punt_gather: `address` asked with an accepted frame who is in a group of `nwid` */
 };
 
 /* Packed back to back in zt_punts.data, each padded to 8 bytes. */
@@ -211,6 +214,18 @@ struct zt_punt {
     uint32_t reserved;
     uint64_t nwid;    /* ZT_PUNT_FRAME */
     uint64_t address; /* ZT_PUNT_UNKNOWN_PATH */
+};
+
+/* Numbers in the machine's order. */
+struct zt_punt_gather {
+    uint8_t packet_id[8]; /* as on the wire */
+    uint64_t mac;
+    uint32_t adi;
+    uint32_t limit;
+    uint32_t size; /* of the packet as it came */
+    uint8_t hops;
+    uint8_t suite;
+    uint8_t reserved[2];
 };
 
 #define ZT_PUNT_BYTES (256u * 1024u)

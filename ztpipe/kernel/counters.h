@@ -17,6 +17,7 @@
     X(open_joined, "datagrams that became part of a packet, whose end is counted once")                               \
     X(open_packets, "VL1 packets opened and accepted")                                                              \
     X(open_frames, "frames or super-frames handed to the tap stage")                                                \
+    X(open_multicasts, "MULTICAST_FRAMEs among those accepted")                                                     \
     X(open_punted, "datagrams or packets punted to the slow path")                                                  \
     /* peer stage */                                                                                                \
     X(udp_receive_datagrams, "datagrams received")                                                                  \

@@ -98,11 +98,18 @@ static inline void zt_put64(uint8_t *p, uint64_t v) {
 #define ZT_VERB_HELLO 0x01u
 #define ZT_VERB_FRAME 0x06u
 #define ZT_VERB_EXT_FRAME 0x07u
+#define ZT_VERB_MULTICAST_FRAME 0x0eu
+#define ZT_VERB_COMPRESSED 0x80u
 #define ZT_FRAME_NWID 28u
 #define ZT_FRAME_BODY 36u /* FRAME: EtherType and payload, exactly an Ethernet frame without its MACs */
 #define ZT_EXT_FLAGS 36u
 #define ZT_EXT_MACS 37u /* EXT_FRAME without a certificate: a complete Ethernet frame */
 #define ZT_EXT_BODY 49u
+#define ZT_MULTICAST_FLAGS 36u
+#define ZT_MULTICAST_COM 1u /* a certificate follows */
+#define ZT_MULTICAST_GATHER 2u
+#define ZT_MULTICAST_SOURCE 4u
+#define ZT_MULTICAST_REPLICATE 8u
 
 static inline uint8_t zt_suite(const uint8_t *packet) { return packet[ZT_P_FLAGS] >> 3 & 7; }
 

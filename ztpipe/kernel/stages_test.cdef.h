@@ -24,6 +24,8 @@ void zt_reassembler_free(struct zt_reassembler *r);
 size_t zt_reassembler_add(struct zt_reassembler *r, int64_t now, const struct zt_endpoint *remote, uint16_t binding,
                           const uint8_t *datagram, size_t n, uint8_t **packet);
 
+size_t zt_lz4_expand(const uint8_t *block, size_t n, uint8_t *out, size_t room);
+
 uint32_t zt_flow_hash(const uint8_t *body, size_t n, uint64_t seed);
 
 #define ZT_BENCH_SEAL ...

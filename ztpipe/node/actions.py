@@ -100,6 +100,7 @@ class RemovePath:
 class InstallNetwork:
     """Upsert a network of the data plane. `accept_all`: base rules are an unconditional accept.
 
+    `multicast`: the limit is not 0. `replicator`: we replicate multicast frames for others.
     `policy`: the rules and our own credentials in the flat form (`ztpipe.rules.flat`), None if it cannot hold them.
     """
 
@@ -110,6 +111,8 @@ class InstallNetwork:
     rules: tuple[Rule, ...]
     flags: int
     bridge: bool
+    multicast: bool = False
+    replicator: bool = False
     policy: bytes | None = None
 
 

@@ -148,6 +148,8 @@ class ConfigReceiver:
                     rules=config.rules,
                     flags=config.flags,
                     bridge=network.is_active_bridge,
+                    multicast=config.multicast_limit > 0,
+                    replicator=network.own_address in config.replicators,
                     policy=None if slow else network_policy(network, strict=strict),
                 )
             )

@@ -8,7 +8,7 @@ from ztpipe.node.actions import WriteFrame
 from ztpipe.node.filter import EthernetFrame, Inbound
 from ztpipe.node.seam import Outcome
 from ztpipe.wire.address import is_multicast_mac, mac_of
-from ztpipe.wire.verbs import ExtFrame, Frame, MulticastFrame, OkExtFrame, OkMulticastFrame
+from ztpipe.wire.verbs import ExtFrame, Frame, MulticastFrame, OkExtFrame
 
 if TYPE_CHECKING:
     from ztpipe.node.core import Core
@@ -138,7 +138,7 @@ class InboundFrames:
             self._core.drop(reason)
             return Outcome.HANDLED
         if packet.gather_limit:
-            self._answer_gather(ctx, network, packet)
+            self._gatherer.answer_on_frame(ctx, network, packet.group, packet.gather_limit)
         return Outcome.TRUSTED
 
     def _take_multicast(self, ctx: PacketContext, network: Network, packet: MulticastFrame) -> str:
@@ -159,12 +159,6 @@ class InboundFrames:
         if self._filter.inbound(ctx.now, network, ctx.peer.address, frame) is not Inbound.DROP:
             self._deliver(network, frame)
         return ""
-
-    def _answer_gather(self, ctx: PacketContext, network: Network, packet: MulticastFrame) -> None:
-        result = self._gatherer.known(network.nwid, packet.group, ctx.peer.address, packet.gather_limit)
-        if result is not None:
-            answer = OkMulticastFrame(network.nwid, packet.group, *result)
-            self._core.vl1.reply_ok(ctx, answer.encode())
 
     def _deliver(self, network: Network, frame: EthernetFrame) -> None:
         if len(frame.payload) > network.mtu:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ztpipe.node.gate import Gate
     from ztpipe.node.groups import GroupTable
     from ztpipe.node.multicast import Multicaster
+    from ztpipe.node.network import Network
     from ztpipe.node.seam import PacketContext
     from ztpipe.wire.address import MulticastGroup
     from ztpipe.wire.verbs import Error, Ok
@@ -75,6 +76,12 @@ class Gatherer:
         others = shuffled((m for m in members if m not in (asker, self._core.address)), self._core.vl1.random)
         found = [*([self._core.address] if subscribed else []), *others][: min(limit, MAX_ANSWER)]
         return (len(members) + subscribed, tuple(found)) if found else None
+
+    def answer_on_frame(self, ctx: PacketContext, network: Network, group: MulticastGroup, limit: int) -> None:
+        """OK(MULTICAST_FRAME): the answer to a gather limit that came with a frame, if there is anybody to name."""
+        result = self.known(network.nwid, group, ctx.peer.address, limit)
+        if result is not None:
+            self._core.vl1.reply_ok(ctx, OkMulticastFrame(network.nwid, group, *result).encode())
 
     def on_ok_gather(self, ctx: PacketContext, ok: Ok) -> Outcome:
         """OK(MULTICAST_GATHER): members of a group."""

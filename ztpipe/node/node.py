@@ -6,21 +6,23 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from ztpipe.node.actions import SaveState
+from ztpipe.node.seam import PacketContext
 from ztpipe.node.settings import Binding, NodeSettings
 from ztpipe.node.topology import Topology
 from ztpipe.node.views import moon_statuses, node_status, peer_statuses, peer_traffic
 from ztpipe.node.vl1 import Vl1Engine
+from ztpipe.wire.protocol import Verb
 
 if TYPE_CHECKING:
     from ztpipe.node.actions import Action
     from ztpipe.node.replay import Replay
-    from ztpipe.node.seam import Vl2, Vl2Factory
+    from ztpipe.node.seam import GatherQuestion, Vl2, Vl2Factory
     from ztpipe.node.status import MoonStatus, NetworkStatusRecord, NodeStatus, PeerStatus, PeerTraffic
     from ztpipe.node.tally import Tally
     from ztpipe.wire.address import MulticastGroup
     from ztpipe.wire.identity import Identity
     from ztpipe.wire.inetaddress import InetAddress
-    from ztpipe.wire.protocol import ErrorCode, Verb
+    from ztpipe.wire.protocol import ErrorCode
     from ztpipe.wire.world import World
 
 QUEUE_TICK_MS: Final = 500
@@ -184,6 +186,29 @@ class Node:
     def unknown_path(self, now: int, address: int, binding: int, remote: InetAddress) -> None:
         """The data plane got an authentic, direct frame of this peer from a path that is not installed."""
         self._vl1.activity.unknown_path(now, address, binding, remote)
+
+    def gather_asked(
+        self, now: int, address: int, binding: int, remote: InetAddress, nwid: int, question: GatherQuestion
+    ) -> None:
+        """With a MULTICAST_FRAME that the data plane delivered, this peer asked who else is in its group."""
+        peer = self._vl1.known(address)
+        if peer is None:
+            self._vl1.drop("gather_not_admitted")
+            return
+        ctx = PacketContext(
+            now,
+            peer,
+            binding,
+            remote,
+            question.hops,
+            question.packet_id,
+            Verb.MULTICAST_FRAME,
+            b"",
+            question.suite,
+            size=question.size,
+        )
+        self._vl2.gather_asked(ctx, nwid, question.group, question.limit)
+        self._settle(now)
 
     # -- networks, moons, controller ------------------------------------------------------------------------------
 

@@ -60,6 +60,18 @@ class PacketContext:
     size: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class GatherQuestion:
+    """A gather limit that came with a MULTICAST_FRAME (vl2 §6.4). The rest: of that packet, as in `PacketContext`."""
+
+    group: MulticastGroup
+    limit: int
+    packet_id: int
+    size: int
+    hops: int
+    suite: int
+
+
 class Outcome(Enum):
     """What a handler did with a packet.
 
@@ -160,6 +172,9 @@ class Vl2(Protocol):
     def frame_received(
         self, now: int, nwid: int, destination: int, source: int, ethertype: int, payload: bytes
     ) -> None: ...
+    def gather_asked(self, ctx: PacketContext, nwid: int, group: MulticastGroup, limit: int) -> None:
+        """A MULTICAST_FRAME that the data plane delivered asked for up to `limit` members of its group."""
+
     def join(self, now: int, nwid: int) -> None: ...
     def leave(self, now: int, nwid: int) -> None: ...
     def set_multicast_groups(self, now: int, nwid: int, groups: set[MulticastGroup]) -> None: ...
@@ -209,6 +224,9 @@ class NullVl2:
     def frame_received(
         self, now: int, nwid: int, destination: int, source: int, ethertype: int, payload: bytes
     ) -> None:
+        pass
+
+    def gather_asked(self, ctx: PacketContext, nwid: int, group: MulticastGroup, limit: int) -> None:
         pass
 
     def join(self, now: int, nwid: int) -> None:

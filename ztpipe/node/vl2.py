@@ -184,6 +184,14 @@ class Vl2Engine:
             return
         self._outbound.send(now, network, EthernetFrame(destination, source, ethertype, payload))
 
+    def gather_asked(self, ctx: PacketContext, nwid: int, group: MulticastGroup, limit: int) -> None:
+        """With a MULTICAST_FRAME that the data plane delivered somebody asked who else is in the group (vl2 §6.4)."""
+        network = self._core.networks.get(nwid)
+        if network is None or not self._gate.passes(ctx.now, network, ctx.peer.identity):
+            self._core.drop("gather_not_admitted")
+            return
+        self._gatherer.answer_on_frame(ctx, network, group, limit)
+
     def set_multicast_groups(self, now: int, nwid: int, groups: set[MulticastGroup]) -> None:
         """The groups that the TAP is in, as a whole; new ones are announced at once."""
         network = self._core.networks.get(nwid)

@@ -98,7 +98,14 @@ class ActionRunner:
 
     def _install_network(self, a: act.InstallNetwork) -> None:
         index = self._tables.install_network(
-            a.nwid, a.mac, a.mtu, accept_all=a.accept_all, bridge=a.bridge, policy=a.policy
+            a.nwid,
+            a.mac,
+            a.mtu,
+            accept_all=a.accept_all,
+            bridge=a.bridge,
+            multicast=a.multicast,
+            replicator=a.replicator,
+            policy=a.policy,
         )
         self._note(index is not None)
         if index is not None:

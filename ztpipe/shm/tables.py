@@ -149,13 +149,24 @@ class Tables:
     # ---- networks ----------------------------------------------------------------------------------------------
 
     def install_network(
-        self, nwid: int, mac: int, mtu: int, *, accept_all: bool, bridge: bool, policy: bytes | None = None
+        self,
+        nwid: int,
+        mac: int,
+        mtu: int,
+        *,
+        accept_all: bool,
+        bridge: bool,
+        multicast: bool = False,
+        replicator: bool = False,
+        policy: bytes | None = None,
     ) -> int | None:
         """Insert or change a network. Returns its index, None when the table is full.
 
         `policy`: its rules and our credentials (`ztpipe.rules.flat`); None: with rules, all frames take the slow path.
+        `multicast`: it has any, else all that are received take the slow path; `replicator`: we are one of its.
         """
         flags = (lib.ZT_NETWORK_ACCEPT_ALL if accept_all else 0) | (lib.ZT_NETWORK_BRIDGE if bridge else 0)
+        flags |= (lib.ZT_NETWORK_MULTICAST if multicast else 0) | (lib.ZT_NETWORK_REPLICATOR if replicator else 0)
         index = self._put("networks", lib.zt_network_put(self._t, nwid, mac, mtu, flags))
         if index is None:
             return None
