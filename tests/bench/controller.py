@@ -4,9 +4,10 @@
 
 Needs root. The members that are online are real nodes on real UDP sockets (`tests.bench.crowd`); two more are whole
 gateways, which ping each other. Prints requests answered per second by the controller alone (cold: new members, each
-stored; cached: the same again), memory per member that is offline, and with the crowd: how long until a change of the
-network has reached all, until a revocation has, and what pings meanwhile cost, beside their idle time.
-With --reference also how long an unmodified zerotier-one (ZT_REFERENCE) takes.
+stored; cached: the same again; over the wire: `tests.bench.requests`), memory per member that is offline, and with the
+crowd: how long until a change of the network has reached all, until a revocation has, how long the API waited at most,
+and what pings meanwhile cost, beside their idle time.
+With --reference also what an unmodified zerotier-one (ZT_REFERENCE) achieves, and the ratio.
 """
 
 from __future__ import annotations
@@ -137,6 +138,27 @@ def measure(kind: type[LabNode], members: int, online: int) -> tuple[dict[str, f
         return _with_crowd(node, hosts[1], others, f"{nwid:016x}", online), rates
 
 
+class Slowest:
+    """The slowest answer to a request that does next to nothing, asked again and again: how long the node was busy."""
+
+    def __init__(self, node: LabNode) -> None:
+        self._node, self._going, self.milliseconds = node, True, 0.0
+        self._thread = threading.Thread(target=self._ask)
+        self._thread.start()
+
+    def _ask(self) -> None:
+        while self._going:
+            started = time.perf_counter()
+            self._node.api("GET", "/controller")
+            self.milliseconds = max(self.milliseconds, (time.perf_counter() - started) * 1000)
+            time.sleep(0.01)
+
+    def stop(self) -> float:
+        self._going = False
+        self._thread.join()
+        return self.milliseconds
+
+
 def _with_crowd(node: LabNode, host: Namespace, others: list[Gateway], nwid: str, online: int) -> dict[str, float]:
     path = f"/controller/network/{nwid}"
     for number, other in enumerate(others, start=1):
@@ -154,14 +176,18 @@ def _with_crowd(node: LabNode, host: Namespace, others: list[Gateway], nwid: str
     pings: list[float] = []
     pinging = threading.Thread(target=lambda: pings.append(ping(source, target, count=150, interval=0.01).median))
     pinging.start()
+    slowest = Slowest(node)
     node.api("POST", path, {"name": "changed"})
     found["change at all"] = crowd.wait(lambda state: state["names"].get("changed", 0) >= online, 90)
+    found["API meanwhile, slowest, ms"] = slowest.stop()
     pinging.join()
     found["ping meanwhile, ms"] = pings[0]
     time.sleep(3)
     before = crowd.state["credentials"]
+    slowest = Slowest(node)
     node.api("POST", f"{path}/member/{others[1].address}", {"authorized": False})
     found["revocation at all"] = crowd.wait(lambda state: state["credentials"] - before >= online, 60)
+    found["API meanwhile, slowest, ms "] = slowest.stop()
     return found
 
 
@@ -178,14 +204,16 @@ def main() -> None:
     kinds: dict[str, type[LabNode]] = {"ztpipe": Gateway}
     if arguments.reference:
         kinds["zerotier-one"] = Reference
-    table = Table("", *kinds)
     results = {name: measure(kind, arguments.members, arguments.online) for name, kind in kinds.items()}
+    table = Table("", *kinds, *(["ratio"] if len(kinds) > 1 else []))
     rates = results["ztpipe"][1]
     table.add_row("requests/s, controller alone, cold", f"{rates['cold']:.0f}")
     table.add_row("requests/s, controller alone, cached", f"{rates['cached']:.0f}")
     table.add_row("bytes per offline member", f"{rates['bytes']:.0f}")
     for row in results["ztpipe"][0]:
-        table.add_row(row, *(f"{found[0][row]:.2f}" for found in results.values()))
+        values = [found[0][row] for found in results.values()]
+        ratio = [f"{values[0] / values[1]:.2f}"] if len(values) > 1 and values[1] else []
+        table.add_row(row, *(f"{value:.0f}" if value >= 100 else f"{value:.2f}" for value in values), *ratio)
     Console().print(table)
 
 
