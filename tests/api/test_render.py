@@ -50,9 +50,7 @@ def test_health() -> None:
     assert render.health(recorded.node_status(status)) == expected
 
 
-@pytest.mark.parametrize(
-    "name", ["get-network.json", "get-network-access-denied.json", "get-network-not-found.json"]
-)
+@pytest.mark.parametrize("name", ["get-network.json", "get-network-access-denied.json", "get-network-not-found.json"])
 def test_networks(name: str) -> None:
     for expected in recorded.load(name):
         assert render.network(recorded.network(expected)) == expected

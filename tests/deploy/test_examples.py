@@ -221,9 +221,7 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     text = re.sub(r"^Documentation=.*\n", "", text, flags=re.MULTILINE).replace("/usr/sbin/zerotier-one", "/bin/true")
     path = tmp_path / "zerotier-one.service"
     path.write_text(text)
-    done = subprocess.run(
-        ["systemd-analyze", "verify", path], capture_output=True, text=True, timeout=50, check=False
-    )
+    done = subprocess.run(["systemd-analyze", "verify", path], capture_output=True, text=True, timeout=50, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 

@@ -88,9 +88,7 @@ def test_every_node_knows_both_roots_as_planet(world: World) -> None:
 
 def test_leaves_talk_by_the_roots_then_directly(world: World) -> None:
     a, b = world.leaves
-    a.wait_for(
-        "a ping by way of a root", lambda: ping(a.namespace, f"{OVERLAY}.2", count=1, timeout=2).times, 30
-    )
+    a.wait_for("a ping by way of a root", lambda: ping(a.namespace, f"{OVERLAY}.2", count=1, timeout=2).times, 30)
     assert a.peer(b.address)["paths"] == []
     for leaf in world.leaves:
         leaf.namespace.run("nft", "delete table inet lab")

@@ -100,7 +100,13 @@ class Bench:
         )
 
     def say(
-        self, puppet: Puppet, verb: Verb, payload: bytes = b"", *, hops: int = 0, remote: InetAddress | None = None,
+        self,
+        puppet: Puppet,
+        verb: Verb,
+        payload: bytes = b"",
+        *,
+        hops: int = 0,
+        remote: InetAddress | None = None,
         **options: Any,
     ) -> list[Action]:
         """One packet of `puppet` arrives."""

@@ -124,7 +124,6 @@ def test_our_own_socket_is_no_path_of_a_peer(bench, peer):
     assert probes(bench.say(peer, Verb.PUSH_DIRECT_PATHS, push)) == {LOCAL._replace(port=5)}
 
 
-
 def test_no_path_leads_through_a_managed_network(bench):
     class Managed(NullVl2):
         def managed_prefixes(self):

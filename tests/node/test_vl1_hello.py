@@ -270,5 +270,3 @@ def test_captured_hellos_are_answered_with_ok(scenario):
             assert OkHello.decode(ok.payload[9:]).received_from == first.source
             answered += 1
     assert answered
-
-

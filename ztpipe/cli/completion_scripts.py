@@ -183,14 +183,14 @@ def fish(table: Table) -> str:
     lines += ["    set -l place 0", "    set -l skip 0", "    set -l network"]
     lines += ["    for word in $words[2..-1]", "        if test $skip = 1", "            set skip 0"]
     lines += ["        else if string match -q -- '-*' $word"]
-    lines += [f"            contains -- \"$at $word\" {' '.join(map(_quoted, _valued(table)))}; and set skip 1"]
-    lines += [f"        else if contains -- \"$at $word\" {' '.join(map(_quoted, table))}"]
+    lines += [f'            contains -- "$at $word" {" ".join(map(_quoted, _valued(table)))}; and set skip 1']
+    lines += [f'        else if contains -- "$at $word" {" ".join(map(_quoted, table))}']
     lines += ['            set at "$at $word"', "            set place 0", "        else"]
     lines += ["            string match -qr '^[0-9a-f]{16}$' -- $word; and set network $word"]
     lines += ["            set place (math $place + 1)", "        end", "    end"]
     lines += ["    if test $skip = 1", "        __fish_complete_path (commandline -ct)", "        return", "    end"]
     for path, last in _last_places(table):
-        lines.append(f"    test \"$at\" = {_quoted(path)} -a $place -gt {last}; and set place {last}")
+        lines.append(f'    test "$at" = {_quoted(path)} -a $place -gt {last}; and set place {last}')
     lines += ["    string match -q -- '-*' (commandline -ct); and set place -"]
     lines += ['    __ztpipe_words "$at|$place" $network[1]', "end"]
     lines += [f"for program in {_PROGRAMS}", "    complete -c $program -f -a '(__ztpipe_complete)'", "end", ""]

@@ -256,9 +256,6 @@ def audit(context: Context, limit: int, nwid: str | None, member: str | None) ->
         lines,
         lambda: table_of(
             ("time", "who", "what", "network", "member", "changes"),
-            (
-                (time_text(line.time), line.actor, line.action, line.nwid, line.member, _changed(line))
-                for line in lines
-            ),
+            ((time_text(line.time), line.actor, line.action, line.nwid, line.member, _changed(line)) for line in lines),
         ),
     )

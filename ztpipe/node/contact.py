@@ -25,9 +25,7 @@ class Contact:
     def __init__(self, core: Vl1Engine) -> None:
         self.core = core
 
-    def attempt(
-        self, now: int, peer: Peer, binding: int | None, remote: InetAddress, *, full: bool = False
-    ) -> None:
+    def attempt(self, now: int, peer: Peer, binding: int | None, remote: InetAddress, *, full: bool = False) -> None:
         """Try `remote`: an ECHO from one socket (`binding`) or all (None); a HELLO, always from all, if `full` is
         wanted or if the peer's version does not speak ECHO or is not known."""
         core = self.core
@@ -97,5 +95,3 @@ class Contact:
         """Answer a legacy LAN beacon (vl1-behaviour §2.11)."""
         core = self.core
         core.put(now, core.paths.get(binding, remote), core.seal(peer, Verb.NOP, b"", mtu=core.settings.mtu))
-
-

@@ -90,9 +90,7 @@ class PingCheck:
             self.core.hellos.send(now, peer, None, remote)
         return {len(remote.ip) for remote in remotes}
 
-    def _hello_endpoints(
-        self, now: int, peer: Peer, endpoints: Sequence[InetAddress], lengths: set[int]
-    ) -> set[int]:
+    def _hello_endpoints(self, now: int, peer: Peer, endpoints: Sequence[InetAddress], lengths: set[int]) -> set[int]:
         """HELLO to one stable endpoint, chosen at random, of each family that was not pinged."""
         sent: set[int] = set()
         for length in sorted(lengths):
