@@ -240,7 +240,7 @@ def test_a_new_bridge_is_told_to_all_members_online(bench: Bench, changed: str) 
             bench.controller.update_member(bench.now, NWID, A, {"activeBridge": wanted})
         else:
             record = bench.controller.get_member(NWID, A) | {"activeBridge": wanted}
-            bench.controller.member_changed(bench.now, NWID, A, record)
+            bench.controller.others.member_changed(bench.now, NWID, A, record)
         actions = bench.controller.take_actions()
         assert sorted(kinds(actions)) == sorted([(A, Verb.NETWORK_CONFIG), (B, Verb.NETWORK_CONFIG)])
         assert {config_of(action).active_bridges for action in actions} == {(A,) if wanted else ()}
@@ -451,12 +451,12 @@ def test_a_shared_address_stays_taken_until_its_last_holder_is_gone(bench: Bench
 
 def test_locally_authorised_members_are_remembered_for_three_minutes(bench: Bench) -> None:
     public_network(bench)
-    assert not bench.controller.locally_authorized(bench.now, NWID, A)
+    assert not bench.controller.serving.locally_authorized(bench.now, NWID, A)
     bench.request(NWID, node(A))
     bench.pass_time(179_999)
-    assert bench.controller.locally_authorized(bench.now, NWID, A)
+    assert bench.controller.serving.locally_authorized(bench.now, NWID, A)
     bench.pass_time(1)
-    assert not bench.controller.locally_authorized(bench.now, NWID, A)
+    assert not bench.controller.serving.locally_authorized(bench.now, NWID, A)
 
 
 def test_metrics(bench: Bench) -> None:

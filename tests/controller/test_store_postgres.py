@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests import postgres
-from tests.controller.support import Bench, captured_identity
+from tests.controller.support import START, Bench, captured_identity
 from ztpipe.cli import controller
 from ztpipe.controller.errors import ControllerError
 from ztpipe.controller.leases import INSIST_MS, REFUSAL_MS, SharedLeases
@@ -230,8 +230,29 @@ def test_a_database_that_hangs_holds_up_nobody(server: postgres.Server) -> None:
     with pytest.raises(ControllerError):
         bench.controller.update_network(bench.now, NWID, {"name": "new"})
     store.retry()
+    with pytest.raises(ControllerError):  # what others changed meanwhile is not known yet
+        bench.controller.update_network(bench.now, NWID, {"name": "new"})
+    assert store.behind
+    store.caught_up(store.losses)
     assert bench.controller.update_network(bench.now, NWID, {"name": "new"})["revision"] == 2
     assert store.network(NWID) is not None
+
+
+def test_a_deleted_member_stays_deleted_whatever_somebody_writes_who_does_not_know(uri: str) -> None:
+    identity = captured_identity("b-join-private", ADDRESS)
+    first, second = (Bench(identity, opened(uri, instance)) for instance in ("a", "b"))
+    first.controller.update_network(START, NWID, {"name": "one"})
+    first.controller.update_member(START, NWID, MEMBER, {"authorized": True})
+    second.controller.others.network_changed(START, NWID, network())
+    second.controller.others.member_changed(START, NWID, MEMBER, first.controller.get_member(NWID, MEMBER))
+    first.controller.delete_member(START, NWID, MEMBER)
+    with pytest.raises(ControllerError) as refused:
+        second.controller.update_member(START, NWID, MEMBER, {"name": "late"})
+    assert refused.value.status == 503
+    first.controller.update_member(START, NWID, MEMBER, {"name": "again"})
+    assert isinstance(first.store, PostgresStore)
+    stored = first.store.member(NWID, MEMBER)
+    assert stored is not None and stored["name"] == "again" and DELETED not in stored
 
 
 def test_concurrent_writers(uri: str) -> None:
@@ -247,7 +268,7 @@ def test_concurrent_writers(uri: str) -> None:
         assert isinstance(store, PostgresStore)
         for number in range(25):
             name = f"{store.instance}{number}"
-            bench.controller.network_changed(bench.now, NWID, store.network(NWID))
+            bench.controller.others.network_changed(bench.now, NWID, store.network(NWID))
             try:
                 bench.controller.update_network(bench.now, NWID, {"name": name})
                 accepted.append(name)
@@ -273,10 +294,10 @@ def test_a_controller_takes_over_what_another_wrote(uri: str) -> None:
     first.save_network(network(name="n"))
     bench = Bench(captured_identity("b-join-private", ADDRESS), opened(uri, "b"))
     first.save_network(network(2, name="m"))
-    bench.controller.network_changed(bench.now, NWID, first.network(NWID))
+    bench.controller.others.network_changed(bench.now, NWID, first.network(NWID))
     assert bench.controller.get_network(NWID)["name"] == "m"
     first.delete_network(NWID)
-    bench.controller.network_changed(bench.now, NWID, first.network(NWID))
+    bench.controller.others.network_changed(bench.now, NWID, first.network(NWID))
     with pytest.raises(ControllerError):
         bench.controller.get_network(NWID)
 

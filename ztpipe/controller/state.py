@@ -53,6 +53,10 @@ class NetworkState:
         if address in self.bridges:
             self.bridges.remove(address)
 
+    def authorized_members(self) -> list[int]:
+        """The addresses of the members that are authorised, ascending."""
+        return [address for address in sorted(self.members) if member.is_authorized(self.members[address])]
+
 
 class State:
     """Every network and member of this controller.

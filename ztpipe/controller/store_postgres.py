@@ -67,7 +67,8 @@ _SAVE: Final = {
     "member": "INSERT INTO ztpipe.member AS t (nwid, address, revision, object) VALUES (%s, %s, %s, %s)"
     " ON CONFLICT (nwid, address) DO UPDATE SET revision = EXCLUDED.revision, object = EXCLUDED.object",
 }
-_IF_NEWER: Final = " WHERE t.revision < EXCLUDED.revision"
+#: And not if it is to stay deleted (revision 0), but for one who knows that: what is added again begins at 1.
+_IF_NEWER: Final = " WHERE t.revision < EXCLUDED.revision AND (t.revision > 0 OR EXCLUDED.revision = 1)"
 _AUDIT: Final = (
     "SELECT id, object FROM ztpipe.audit WHERE controller = %(controller)s AND id < %(top)s"
     " AND (%(nwid)s::text IS NULL OR nwid = %(nwid)s) AND (%(member)s::text IS NULL OR member = %(member)s)"
@@ -156,6 +157,8 @@ class PostgresStore:
         self._overwrite = overwrite
         self._seconds = _PATIENT_SECONDS
         self._tended = False
+        self.losses = 0
+        self._caught_up = 0
         with self._failures("open"):
             _migrate(self._connection())
             self._connection().execute(BEAT, (self.instance, self.controller))
@@ -172,6 +175,19 @@ class PostgresStore:
     def retry(self) -> None:
         """The database answers again: the next operation may connect."""
         self._retry_at = 0.0
+
+    @property
+    def behind(self) -> bool:
+        """Whether changes of others may have been missed: until it is known which, nothing is written (StoreError)."""
+        return self._caught_up != self.losses
+
+    def lost_touch(self) -> None:
+        """Notices of others may have been missed."""
+        self.losses += 1
+
+    def caught_up(self, losses: int) -> None:
+        """What was missed is known, but for what was since there were so many `losses`."""
+        self._caught_up = losses
 
     @property
     def channel(self) -> str:
@@ -223,21 +239,29 @@ class PostgresStore:
         """Replace a record unless it was changed by another instance since we read it; a deletion always wins."""
         revision = integer(record.get("revision"), 0) & 0x7FFFFFFFFFFFFFFF
         statement = _SAVE[kind] if self._overwrite or DELETED in record else _SAVE[kind] + _IF_NEWER
-        with self._failures("write") as database, self.transaction():
+        with self._up_to_date() as database, self.transaction():
             if database.execute(statement, (*key, revision, _encode(record))).rowcount == 0:
                 raise StoreError(f"{kind} {'/'.join(key)} was changed by another controller in this moment: try again")
             self._notify(kind, *key)
 
+    @contextmanager
+    def _up_to_date(self) -> Iterator[_Connection]:
+        """The connection, to write records that follow from what is in memory."""
+        with self._failures("write") as database:
+            if self.behind:
+                raise StoreError(f"{self._where}: changes of other controllers are still being read: try again")
+            yield database
+
     def delete_network(self, nwid: int) -> None:
         key = f"{nwid:016x}"
-        with self._failures("write") as database, self.transaction():
+        with self._up_to_date() as database, self.transaction():
             for table in ("member", "lease", "network"):
                 database.execute(f"DELETE FROM ztpipe.{table} WHERE nwid = %s", (key,))
             self._notify("network", key)
 
     def delete_member(self, nwid: int, address: int) -> None:
         key = (f"{nwid:016x}", f"{address:010x}")
-        with self._failures("write") as database, self.transaction():
+        with self._up_to_date() as database, self.transaction():
             database.execute("DELETE FROM ztpipe.member WHERE nwid = %s AND address = %s", key)
             self._notify("member", *key)
 
@@ -308,6 +332,8 @@ class PostgresStore:
     def _lost(self) -> None:
         """Attempts to connect block: they are rare, and made only where success is to be expected if somebody looks."""
         self._retry_at = float("inf") if self._tended else time.monotonic() + RETRY_SECONDS
+        if self._tended:
+            self.lost_touch()
 
     @contextmanager
     def _failures(self, what: str) -> Iterator[_Connection]:

@@ -23,12 +23,13 @@ from ztpipe.controller.store_postgres import (
     PostgresStore,
     read_notice,
 )
+from ztpipe.runtime.catchup import Turns, missed
 
 log = structlog.get_logger("fleet")
 
 _RETRY_SECONDS: Final = 1.0
 _BEAT_SECONDS: Final = INSTANCE_SECONDS / 3
-_QUIET_SECONDS: Final = 5.0  # how long to wait for a notice before the connection is tried
+_QUIET_SECONDS: Final = 1.0  # how long to wait for a notice before the connection is tried
 _BURY: Final = "DELETE FROM ztpipe.instance WHERE controller = %s AND seen < now() - interval '1 day'"
 _LEAVE: Final = "DELETE FROM ztpipe.instance WHERE id = %s"
 
@@ -51,7 +52,7 @@ class Fleet:
 
     async def listen(self) -> None:
         """Follow the notices of the others, for ever; whatever was missed while the database was away is read anew."""
-        await self._for_ever(self._listen)
+        await self._for_ever(self._listen, lost=self._store.lost_touch)
 
     async def beat(self) -> None:
         """Say that this instance lives, for ever; when it stops, others take over within seconds."""
@@ -63,12 +64,15 @@ class Fleet:
             async with asyncio.timeout(1.0), await self._connect() as connection:
                 await connection.execute(_LEAVE, (self._store.instance,))
 
-    async def _for_ever(self, work: Callable[[_Connection], Awaitable[None]]) -> None:
+    async def _for_ever(
+        self, work: Callable[[_Connection], Awaitable[None]], *, lost: Callable[[], None] = lambda: None
+    ) -> None:
         while True:
             try:
                 async with await self._connect() as connection:
                     await work(connection)
-            except (psycopg.Error, OSError, StoreError, ControllerError) as error:
+            except (psycopg.Error, OSError, StoreError, ControllerError, ValueError) as error:
+                lost()
                 if not self._away:
                     self._away = True
                     log.error("controllers' database away: members go on, changes are refused", error=_line(error))
@@ -82,9 +86,7 @@ class Fleet:
 
     async def _listen(self, connection: _Connection) -> None:
         await connection.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(self._store.channel)))
-        self._store.retry()
-        self._controller.resync(self._now())
-        self._changed()
+        await self._catch_up()
         if self._away:
             self._away = False
             log.info("controllers' database back")
@@ -94,15 +96,35 @@ class Fleet:
                 if changed is not None and changed.instance != self._store.instance:
                     self._take(changed)
             await connection.execute("SELECT 1")
+            if self._store.behind:
+                await self._catch_up()
+
+    async def _catch_up(self) -> None:
+        """Read again what others changed while nothing was heard of them; until then this controller changes nothing.
+
+        Over a connection of its own, since notices come over the other one meanwhile.
+        """
+        losses = self._store.losses
+        self._store.retry()
+        turns, found = Turns(), 0
+        async with await self._connect() as connection:
+            async for nwid, address in missed(connection, self._store.controller, self._controller.others):
+                self._take(Changed("network" if address is None else "member", "", nwid, address))
+                found += 1
+                await turns.pause()
+        self._store.caught_up(losses)
+        if found:
+            log.info("changes of other controllers taken over", records=found)
 
     def _take(self, changed: Changed) -> None:
         nwid, address, now = changed.nwid, changed.address, self._now()
+        others = self._controller.others
         if address is None:
-            self._controller.network_changed(now, nwid, self._store.network(nwid))
+            others.network_changed(now, nwid, self._store.network(nwid))
         elif changed.kind == "member":
-            self._controller.member_changed(now, nwid, address, self._store.member(nwid, address))
+            others.member_changed(now, nwid, address, self._store.member(nwid, address))
         else:
-            self._controller.lease_lost(nwid, address)
+            others.lease_lost(nwid, address)
         self._changed()
 
     async def _beat(self, connection: _Connection) -> None:
@@ -118,7 +140,7 @@ class Fleet:
             self._store.retry()
             adopted = await (await connection.execute(ADOPT, values)).fetchall()
             for nwid, address, metadata in adopted:
-                self._controller.adopt(self._now(), int(nwid, 16), int(address, 16), metadata)
+                self._controller.others.adopt(self._now(), int(nwid, 16), int(address, 16), metadata)
             if adopted:
                 log.info("members of a controller that is gone are answered here", members=len(adopted))
                 self._changed()
