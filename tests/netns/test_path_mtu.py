@@ -35,6 +35,10 @@ def _mtus(node: LabNode) -> list[int]:
     return [line["mtu"] for line in lines if line["event"] == "path MTU"]
 
 
+def _full_frames_pass(source: Namespace, target: str) -> bool:
+    return "5 received" in source.run("ping", "-nc5", "-i0.1", "-W2", "-s2772", target, check=False).stdout
+
+
 @pytest.mark.parametrize(
     ("link", "router", "found"),
     [(1_280, 1_280, 1_252), (1_500, 1_400, 1_372), (9_000, 9_000, 8_972), (9_001, 4_000, 3_972)],
@@ -49,8 +53,7 @@ def test_mtu_is_found_and_full_frames_pass(link: int, router: int, found: int) -
             node.wait_for(f"a path MTU of {found}", lambda n=node: _mtus(n)[-1:] == [found], 60)
         source.kill()
         source.wait()
-        full = pair.a.run("ping", "-n", "-c", "5", "-i", "0.1", "-s", "2772", pair.target, check=False).stdout
-        assert "5 received" in full, full
+        pair.nodes[0].wait_for("full frames to pass", lambda: _full_frames_pass(pair.a, pair.target), 60)
         assert iperf(pair.a, pair.b, pair.target, seconds=1).bytes > 1_000_000
 
 

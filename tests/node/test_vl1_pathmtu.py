@@ -17,11 +17,11 @@ DISCOVER = NodeSettings(path_mtu_discovery=True)
 JUMBO = 9_001
 
 
-def pair(link: int, *, between: int = 65_535, settings=DISCOVER):
+def pair(link: int, *, between: int = 65_535, settings=DISCOVER, ports: int = 1):
     """A and B on links of MTU `link`, with a root; `between`: the longest UDP payload that passes."""
     sim = Sim()
     sim.root("R", settings=settings)
-    a, b = sim.leaf("A", settings=settings), sim.leaf("B", settings=settings)
+    a, b = (sim.leaf(name, settings=settings, ports=ports) for name in "AB")
     sim.largest[frozenset((a.endpoints[0].ip, b.endpoints[0].ip))] = between
     for host in (a, b):
         host.bindings = {n: binding._replace(mtu=link) for n, binding in host.bindings.items()}
@@ -71,6 +71,17 @@ def test_black_hole_is_found_within_two_minutes_and_growth_is_not_forced():
     message(sim, a, b, b"x" * 5_000)
     sim.run(1_000)
     assert len(messages(b)) == before + 1
+
+
+def test_paths_that_differ_in_ports_only_share_what_is_found():
+    """Traffic may go over to another socket's path at any moment, and full frames have to pass at once."""
+    sim, a, b = pair(1_500, between=1_400, ports=2)
+    for between, found in ((1_400, 1_392), (1_300, 1_292)):
+        sim.largest[frozenset((a.endpoints[0].ip, b.endpoints[0].ip))] = between
+        keep_active(sim, a, b, 120_000)
+        for host, other in ((a, b), (b, a)):
+            paths = [path for path in host.node._vl1.paths if path.remote.ip == other.endpoints[0].ip and path.refs]
+            assert len(paths) > 1 and {path.mtu for path in paths} == {found}
 
 
 def test_a_link_that_shrinks_and_grows_is_followed_at_once():

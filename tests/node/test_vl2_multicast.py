@@ -274,6 +274,31 @@ def test_frames_to_unknown_macs_go_to_bridges_and_answers_teach_the_way() -> Non
     assert [s.destination for s in one.vl1.take_sent(Verb.EXT_FRAME)] == [three.address]
 
 
+def test_a_bridged_mac_that_begins_like_those_of_members_is_reached() -> None:
+    """One network card in 64 has the network's first octet; the reference takes its MAC for a member's."""
+    lab = joined(4)
+    specialists(lab, m2=ROLE_BRIDGE, m3=ROLE_BRIDGE)
+    one, three = lab.member(1), lab.member(3)
+    outside = mac(one, lab) & 0xFF << 40 | 0x5566778899
+    tap(lab, three, mac(one, lab), IPV4, b"me", mac_source=outside)
+    lab.run(100)
+    one.vl1.take_sent()
+    tap(lab, one, outside, IPV4, b"there you are")
+    assert [(s.verb, s.destination) for s in one.vl1.take_sent()] == [(Verb.EXT_FRAME, three.address)]
+
+
+def test_a_bridge_cannot_take_the_place_of_a_member() -> None:
+    lab = joined(4)
+    specialists(lab, m3=ROLE_BRIDGE)
+    one, two, three = (lab.member(i) for i in (1, 2, 3))
+    meet(lab)
+    tap(lab, three, mac(one, lab), IPV4, b"I am two", mac_source=mac(two, lab))
+    lab.run(100)
+    one.vl1.take_sent()
+    tap(lab, one, mac(two, lab), IPV4, b"for two")
+    assert [(s.verb, s.destination) for s in one.vl1.take_sent()] == [(Verb.FRAME, two.address)]
+
+
 def test_who_is_no_bridge_neither_sends_nor_is_believed_nor_delivers() -> None:
     lab = joined(3)
     specialists(lab, m3=ROLE_BRIDGE)

@@ -56,12 +56,22 @@ class OutboundFrames:
             self._core.vl1.emit(
                 WriteFrame(network.nwid, frame.destination, frame.source, frame.ethertype, frame.payload)
             )
-        elif is_member_mac(frame.destination, network.nwid):
+        elif is_member_mac(frame.destination, network.nwid) and not self._is_behind_bridge(now, network, config, frame):
             self._to_member(now, network, frame)
         else:
             self._to_bridges(now, network, config, frame)
 
     # --- unicast --------------------------------------------------------------------------------------------
+
+    def _is_behind_bridge(self, now: int, network: Network, config: NetworkConfig, frame: EthernetFrame) -> bool:
+        """Whether a MAC that looks like a member's is that of something bridged (beyond the reference, vl2 §5.4).
+
+        One in 64 network cards begins like the members of a given network. A member that exists is never taken for one.
+        """
+        bridge = network.bridge.route(now, frame.destination)
+        if bridge is None or bridge == self._core.address or bridge not in config.active_bridges:
+            return False
+        return self._core.identity_of(address_of_mac(frame.destination, network.nwid)) is None
 
     def _to_member(self, now: int, network: Network, frame: EthernetFrame) -> None:
         address = address_of_mac(frame.destination, network.nwid)

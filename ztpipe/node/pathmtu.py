@@ -67,7 +67,26 @@ class PathMtu:
             return
         configured = self.core.physical.configured_mtu(path.remote)
         if peer.speaks_echo() and not configured and len(self._searches) < MAX_PATHS:
-            self._searches[path.key] = Search(path, self._from_default(path), now)
+            self._searches[path.key] = self._new_search(now, peer, path)
+
+    def _new_search(self, now: int, peer: Peer, path: Path) -> Search:
+        """Where only ports differ from a path whose size is known, that one is taken, and verified at once."""
+        known = next((other.mtu for other in self._alike(peer, path) if other.mtu), 0)
+        if not known:
+            return Search(path, self._from_default(path), now)
+        path.mtu = known
+        return Search(path, [known], now, verifying=True)
+
+    def _alike(self, peer: Peer, path: Path) -> list[Path]:
+        """The peer's other paths between the same two hosts: datagrams take the same way."""
+        local = {binding.id: binding.local.ip for binding in self.core.bindings}
+        return [
+            entry.path
+            for entry in peer.paths
+            if entry.path is not path
+            and entry.path.remote.ip == path.remote.ip
+            and local.get(entry.path.binding) == local.get(path.binding)
+        ]
 
     def _from_default(self, path: Path) -> list[int]:
         """The default first, then what is smaller."""
@@ -161,17 +180,34 @@ class PathMtu:
 
     def _rest(self, now: int, search: Search) -> None:
         """Done; look again in a minute whether what was found still passes."""
+        search.tries = 0
+        search.packet_ids.clear()
         search.verifying = search.path.mtu != 0
         search.candidates = [search.path.mtu] if search.verifying else self._from_default(search.path)
         search.due = now + VERIFY_MS
 
     def _settle(self, now: int, peer: Peer, path: Path, size: int) -> None:
-        if size != path.mtu:
+        """`size` is what passes on this path, 0: nobody knows any more; and on those that differ in ports only.
+
+        Traffic may change between these at any time, and full frames would get lost until each was searched by itself.
+        """
+        changed = {path.key} if size != path.mtu else set()
+        if changed:
             path.mtu = size
             self.core.event("path_mtu", peer=peer.address, binding=path.binding, remote=path.remote, mtu=size)
-            for other in self.core.all_peers():
-                if other.installed is not None and (other.installed.binding, other.installed.remote) == path.key:
-                    self.core.fastpath.refresh(now, other)
+        for other in self._alike(peer, path):
+            if other.mtu != size:
+                other.mtu = size
+                changed.add(other.key)
+                search = self._searches.pop(other.key, None)
+                if search is not None and size:
+                    self._searches[other.key] = search
+                    self._rest(now, search)
+        if not changed:
+            return
+        for known in self.core.all_peers():
+            if known.installed is not None and (known.installed.binding, known.installed.remote) in changed:
+                self.core.fastpath.refresh(now, known)
 
     def __len__(self) -> int:
         return len(self._searches)
