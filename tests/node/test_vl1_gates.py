@@ -12,7 +12,7 @@ from ztpipe.node.settings import NodeSettings, PhysicalNetwork, VirtualPeer
 from ztpipe.wire.inetaddress import InetAddress
 from ztpipe.wire.packet import split
 from ztpipe.wire.protocol import Verb
-from ztpipe.wire.verbs import DirectPath, Ok, OkWhois, PushDirectPaths, Rendezvous, Whois
+from ztpipe.wire.verbs import DirectPath, Ok, OkHello, OkWhois, PushDirectPaths, Rendezvous, Whois
 from ztpipe.wire.world import Root
 
 
@@ -312,6 +312,30 @@ def test_relayed_peers_get_a_push_every_15_s_through_the_relay():
         bench.now += 1_000
     assert [time - times[0] for time in times] == [0, 15_000, 30_000, 45_000]
     assert remotes == {bench.root.remote}
+
+
+def test_relayed_peers_of_unknown_version_get_a_hello_every_30_s_through_the_relay():
+    bench = Bench(vl2=Recorder)
+    bench.meet(bench.root)
+    peer = bench.puppet(5)
+    bench.node.send_verb(bench.now, peer.address, Verb.NOP, b"")
+    (asked,) = [o for o in bench.opened(bench.root, bench.collect()) if o.verb is Verb.WHOIS]
+    bench.say(bench.root, Verb.OK, Ok(Verb.WHOIS, asked.packet_id, OkWhois((peer.identity,)).encode()).encode())
+    times = []
+    for second in range(101):
+        actions = bench.say(peer, Verb.FRAME, b"", hops=1, remote=bench.root.remote)
+        hellos = [o for o in bench.opened(peer, actions) if o.verb is Verb.HELLO]
+        if hellos:
+            times.append(second)
+            hello_id = hellos[0].packet_id
+            assert {a.remote for a in actions if isinstance(a, SendDatagram)} == {bench.root.remote}
+        if second == 70:
+            answer = OkHello(timestamp=bench.now, received_from=LOCAL, protocol=12)
+            asked = Ok(Verb.HELLO, hello_id, answer.encode())
+            bench.say(peer, Verb.OK, asked.encode(), hops=1, remote=bench.root.remote)
+        bench.now += 1_000
+    assert times == [0, 30, 60]
+    assert bench.status(peer).version is not None
 
 
 def test_push_lists_mapped_local_and_reported_addresses_once_each():

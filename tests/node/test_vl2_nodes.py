@@ -173,3 +173,21 @@ def test_a_restarted_member_works_from_its_cache_while_the_controller_is_down() 
     world.sim.run(10_000)
     world.tap(b, world.mac(a), IPV4, b"good morning")
     world.sim.run_until(lambda: got(a, b"good morning"), limit=2_000)
+
+
+def test_members_that_only_a_relay_joins_learn_to_speak_aes() -> None:
+    """A HELLO goes back through the relay: nothing else tells what the other one speaks (vl1-behaviour §2.13)."""
+    world = World()
+    a, b = world.members
+    world.sim.wall(a, b)
+    world.sim.run(10_000)
+    world.join()
+    for _ in range(3):
+        world.tap(a, world.mac(b), IPV4, b"hello")
+        world.tap(b, world.mac(a), IPV4, b"hello")
+        world.sim.run(2_000)
+    assert got(a, b"hello") and got(b, b"hello")
+    for host, other in ((a, b), (b, a)):
+        assert host.paths_to(other) == []
+        installed = host.plane.peers[other.address]
+        assert (installed.direct, installed.suite) == (False, 3)

@@ -217,6 +217,8 @@ class Inbound:
             peer.last_trusted = path.last_trusted = now
         if ctx.hops == 0:
             self.heard_directly(now, peer, ctx.binding, ctx.remote, answer=ctx.verb is Verb.OK)
+        elif peer.protocol_version == 0 and peer.trusted(now) and peer.version_gate.allow(now):
+            core.hellos.send_via(now, peer, path)  # only its answer tells that AES may be used (§2.13)
         core.recovery.heard(now, peer, path.key if ctx.hops == 0 else None)
         core.direct_paths.push_if_due(now, peer, path, direct=ctx.hops == 0)
         core.fastpath.refresh(now, peer)

@@ -25,6 +25,7 @@ PUSH_WINDOW_MS: Final = 30_000
 PUSH_LIMIT: Final = 8
 CONFIRM_GATE_MS: Final = 1_000
 HINT_GATE_MS: Final = 30_000
+VERSION_GATE_MS: Final = 30_000
 
 
 class Peer:
@@ -52,6 +53,7 @@ class Peer:
         "push_gate",
         "traffic",
         "version",
+        "version_gate",
         "whois_gate",
     )
 
@@ -70,6 +72,7 @@ class Peer:
         self.last_push = NEVER
         self.whois_gate = IntervalGate(WHOIS_GATE_MS)
         self.hint_gate = IntervalGate(HINT_GATE_MS)
+        self.version_gate = IntervalGate(VERSION_GATE_MS)
         self.push_gate = BurstGate(PUSH_WINDOW_MS, PUSH_LIMIT)
         self.confirm_gate = KeyedGate(CONFIRM_GATE_MS, MAX_PATHS)
         self.traffic = Traffic()
