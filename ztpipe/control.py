@@ -289,6 +289,7 @@ class Control:
             for address, nwid, last_frame in self.tables.frame_activity():
                 self.node.peer_activity(now, address, nwid, last_frame)
             self.tunnel.tick(now)
+            self.tables.set_tunnel(self.tunnel.open)
             if self.clock.was_away():
                 self.tunnel.fallback.restarted(now)
                 log.info("was asleep: asking all paths in use")
@@ -306,10 +307,11 @@ class Control:
 
     def _on_punt(self, now: int, punt: Punt) -> None:
         node = self.node
-        if punt.kind is PuntKind.FRAME:
+        if punt.kind in (PuntKind.FRAME, PuntKind.GROUP):
             frame = punt.data
             destination, source = int.from_bytes(frame[0:6], "big"), int.from_bytes(frame[6:12], "big")
-            node.frame_received(now, punt.nwid, destination, source, int.from_bytes(frame[12:14], "big"), frame[14:])
+            take = node.frame_received if punt.kind is PuntKind.FRAME else node.group_in_use
+            take(now, punt.nwid, destination, source, int.from_bytes(frame[12:14], "big"), frame[14:])
             return
         if punt.remote is None:
             self.counters.drop("punt_without_endpoint", 1)

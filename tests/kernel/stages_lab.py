@@ -44,6 +44,9 @@ class Record:
     seg: int = 0
     nseg: int = 1
     flow: int = 0
+    adi: int = 0
+    recipients: int = 0
+    multicast: int = 0
 
     def datagrams(self) -> list[bytes]:
         """Cut every `seg` bytes, as UDP_SEGMENT does."""
@@ -91,6 +94,7 @@ class Pipe:
             rec = ffi.cast("struct zt_rec *", base + used)
             rec.len, rec.flow, rec.peer, rec.network = len(record.data), record.flow, record.peer, record.network
             rec.binding, rec.seg, rec.nseg = record.binding, record.seg, record.nseg
+            rec.adi, rec.recipients, rec.multicast = record.adi, record.recipients, record.multicast
             if record.remote is not None:
                 ip, port = record.remote
                 ffi.memmove(rec.remote.ip, ip, len(ip))
@@ -121,7 +125,8 @@ def _records(slot: Any) -> Iterator[Record]:
         if rec.flags & FILLER == 0:
             remote = _endpoint(rec.remote)
             data = bytes(ffi.buffer(base + at + ALIGN, rec.len))
-            yield Record(data, rec.network, rec.peer, rec.binding, remote, rec.seg, rec.nseg, rec.flow)
+            more = (rec.adi, rec.recipients, rec.multicast)
+            yield Record(data, rec.network, rec.peer, rec.binding, remote, rec.seg, rec.nseg, rec.flow, *more)
         at += ALIGN + -(-rec.len // ALIGN) * ALIGN
     assert slot.used == at, "slot.used is not where the records end"
 

@@ -92,6 +92,8 @@ class FakeVl1:
         self.sent: list[Sent] = []
         self.asked: list[int] = []
         self.retry_wanted = False
+        self.beyond_reach: set[int] = set()
+        self.by_tunnel: set[int] = set()
         self.deliver: Callable[[Sent], None] = lambda sent: None
 
     def learn(self, *identities: Identity) -> None:
@@ -130,6 +132,12 @@ class FakeVl1:
 
     def peers(self) -> Iterable[FakePeer]:
         return list(self.known.values())
+
+    def carried(self, address: int) -> bool:
+        return address in self.known and address not in self.beyond_reach | self.by_tunnel
+
+    def tunnelled(self, now: int, address: int) -> bool:
+        return address in self.by_tunnel
 
     def upstreams(self) -> list[int]:
         return [root for root in self.roots if root != self.identity.address]

@@ -6,6 +6,7 @@
  *   tables (networks, peers, paths, members) .... control writes, every worker reads, per-entry sequence locks (table.h)
  *   activity stamps inside tables ............... crypto workers, relaxed atomics; control reads
  *   packets seen lately, inside tables .......... crypto workers and control, compare and swap (replay.h)
+ *   groups (who gets a multicast frame) .......... control writes, tap workers copy (fanout.h)
  *   policies (rules and credentials) ............. control writes, behind the entries that refer to them (guard.h); workers copy
  *   keys ........................................ control writes; only crypto (and fused) workers map the region
  *   bells ....................................... `sleeping`: set by its worker, cleared by whoever wakes it
@@ -22,7 +23,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ZT_ABI_VERSION 3u
+#define ZT_ABI_VERSION 4u
 #define ZT_CACHE_LINE 64
 #define ZT_NONE 0xffffffffu /* "no index" */
 
@@ -48,7 +49,8 @@ struct zt_slot {
 };
 
 /* One record: header, then `len` bytes of data at +ZT_REC_ALIGN; the next record starts at the next multiple of ZT_REC_ALIGN.
- *   tap -> crypto   data = vnet header + Ethernet frame or TSO/USO super-frame; network, peer, flow set
+ *   tap -> crypto   data = vnet header + Ethernet frame or TSO/USO super-frame; network, peer, flow set. If recipients is not 0: a frame for a
+ *                   group, and behind it as many uint64_t (zt_recipient); peer is not set, adi and multicast are
  *   crypto -> peer  data = datagrams of `seg` bytes each (the last may be shorter), nseg of them; binding, remote set
  *   peer -> crypto  data = datagrams of `seg` bytes each as received by GRO (nseg 1: one datagram); binding, remote set
  *   crypto -> tap   data = vnet header + Ethernet frame or super-frame to write; network set
@@ -63,7 +65,10 @@ struct zt_rec {
     uint16_t nseg;
     uint32_t flags; /* reserved, 0 */
     struct zt_endpoint remote;
-    uint8_t reserved[20];
+    uint32_t adi;        /* tap -> crypto, recipients != 0 */
+    uint16_t recipients; /* at most ZT_GROUP_RECIPIENTS */
+    uint8_t multicast;   /* ZT_MULTICAST_* of the packets to be made */
+    uint8_t reserved[13];
 };
 _Static_assert(sizeof(struct zt_slot) == ZT_REC_ALIGN, "slot header is one record unit");
 _Static_assert(sizeof(struct zt_rec) == ZT_REC_ALIGN, "record header is one record unit");
@@ -108,6 +113,9 @@ struct zt_tables {
     uint32_t replay_at;
     uint32_t replay_sets;   /* power of two, or 0: copies are not looked for */
     uint64_t replay_seed;
+    uint32_t groups_at;
+    uint32_t max_groups; /* power of two */
+    _Atomic uint32_t tunnel; /* not 0: control reaches peers that are in no table */
     _Atomic uint32_t relay; /* not 0: peer workers forward what is for others (relay.h) */
     _Atomic uint32_t epoch; /* bumped after any change: cheap "did anything change" for workers' private caches */
 };
@@ -118,6 +126,7 @@ struct zt_tables {
 #define ZT_NETWORK_BRIDGE 4u     /* we are an active bridge here: frames with foreign MACs are legal (punted for now) */
 #define ZT_NETWORK_MULTICAST 8u  /* its multicast limit is not 0 */
 #define ZT_NETWORK_REPLICATOR 16u /* we replicate for others: frames that ask for it are punted */
+#define ZT_NETWORK_BRIDGED 32u /* there are active bridges besides us: MACs that are no member's may lead somewhere */
 #define ZT_PEER_DIRECT 2u        /* `remote` is the peer's own path, not a relay's */
 #define ZT_MEMBER_RECEIVE 2u     /* passes the membership gate */
 
@@ -195,6 +204,35 @@ struct zt_member_entry {
     _Atomic int64_t last_frame; /* last accepted frame from it: crypto workers */
 };
 
+/* Who gets the frames for a multicast group. Open addressing by hash of the three; the list lies in the policies' memory. */
+#define ZT_GROUPS 1024u
+#define ZT_GROUP_RECIPIENTS 1024u
+struct zt_group_entry {
+    alignas(ZT_CACHE_LINE) _Atomic uint32_t seq;
+    uint32_t flags;
+    uint32_t network;
+    uint32_t adi;
+    uint64_t mac;
+    int64_t renew_at; /* from then on (node ms) the slow path wants to hear that the entry is in use */
+    int64_t until;    /* from then on it is none */
+    struct zt_policy_ref list;
+};
+
+/* A list, without pointers: `count` addresses follow, as uint64_t. */
+struct zt_group_list {
+    uint32_t magic; /* ZT_GROUP_MAGIC */
+    uint32_t limit; /* most recipients of one frame */
+    uint16_t count;
+    uint16_t first; /* so many at the beginning come first, always; of the others as many as the limit leaves room for, in turn */
+    uint16_t flags; /* ZT_GROUP_* */
+    uint16_t reserved;
+};
+#define ZT_GROUP_MAGIC 0x5a545047u
+#define ZT_GROUP_REPLICATED 1u /* to a replicator, which does the rest: no rules, source MAC always */
+
+/* What a record names a recipient by: the index may be another's by the time it is looked up, the address says so. */
+static inline uint64_t zt_recipient(uint64_t address, uint32_t peer) { return address << 24 | peer; }
+
 /* ---- punts: from a worker's C stages to its Python loop, and on to control ---------------------------------------- */
 
 enum zt_punt_kind {
@@ -203,6 +241,7 @@ enum zt_punt_kind {
     ZT_PUNT_FRAME = 3,        /* data = one complete Ethernet frame from the TAP, checksums filled in, no vnet header */
     ZT_PUNT_UNKNOWN_PATH = 4, /* an authenticated frame of `address` came directly over a path that is not in the table */
     ZT_PUNT_GATHER = 5,       /* data = struct zt_punt_gather: `address` asked with an accepted frame who is in a group of `nwid` */
+    ZT_PUNT_GROUP = 6,        /* data = a frame from the TAP that was sent to its group: the entry is in use, and due to be renewed */
 };
 
 /* Packed back to back in zt_punts.data, each padded to 8 bytes. */

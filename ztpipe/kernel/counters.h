@@ -10,6 +10,8 @@
     X(tap_write_frames, "frames or super-frames written to TAPs")                                                   \
     X(tap_write_bytes, "bytes written to TAPs, without the vnet header")                                            \
     X(tap_punted, "frames punted to the slow path")                                                                 \
+    X(tap_multicasts, "frames or super-frames for groups, repeated without the slow path")                          \
+    X(tap_copies, "recipients of those")                                                                            \
     /* crypto stage */                                                                                              \
     X(seal_frames, "frames or super-frames taken to be sealed")                                                     \
     X(seal_packets, "VL1 packets sealed")                                                                           \
@@ -42,6 +44,11 @@
     X(drop_tap_write, "TAP refused a write")                                                                        \
     X(drop_tap_oversize, "frame longer than the network's MTU")                                                     \
     X(drop_punt_overflow, "slow path busy: punt buffer full")                                                       \
+    X(drop_recipient_filter, "copy for one recipient of a group that the network's rules do not let out")           \
+    X(drop_no_recipients, "frame for a group that nobody is in")                                                    \
+    X(drop_group_budget, "more frames for groups without an entry than the slow path has time for")                 \
+    X(drop_address_budget, "more ARP requests and neighbour solicitations than the slow path has time for")         \
+    X(drop_unknown_budget, "more frames for unknown destinations than the slow path has time for")                  \
     X(drop_no_session, "peer left the table between stages")                                                        \
     X(drop_short_datagram, "datagram shorter than a VL1 header")                                                    \
     X(drop_truncated_datagram, "datagram longer than the buffer")                                                   \

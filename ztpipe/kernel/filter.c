@@ -3,8 +3,8 @@
 
 #include "crypto.h"
 #include "net.h"
+#include "policy_impl.h"
 
-#include <errno.h>
 #include <time.h>
 
 #define CHARACTERISTIC_INBOUND (1ull << 63)
@@ -19,72 +19,6 @@
 #define BROADCAST 0xffffffffffffull
 #define NEIGHBOUR_SOLICITATION 0x87u
 #define NEIGHBOUR_ADVERTISEMENT 0x88u
-
-/* ---- policies --------------------------------------------------------------------------------------------------------------- */
-
-static const struct zt_rule *rules_of(const struct zt_policy *p) { return (const struct zt_rule *)(const void *)(p + 1); }
-
-static const struct zt_thing *things_of(const struct zt_policy *p) {
-    return (const struct zt_thing *)(const void *)(rules_of(p) + p->rules);
-}
-
-static const struct zt_rule_list *lists_of(const struct zt_policy *p) {
-    return (const struct zt_rule_list *)(const void *)(things_of(p) + p->things);
-}
-
-static const struct zt_tag *tags_of(const struct zt_policy *p) { return (const struct zt_tag *)(const void *)(lists_of(p) + p->lists); }
-
-int zt_policy_check(const void *at, size_t size) {
-    const struct zt_policy *p = at;
-    if (size < sizeof *p || size > ZT_POLICY_MAX || p->magic != ZT_POLICY_MAGIC || p->size > size || p->rules > ZT_POLICY_MAX) {
-        return -EPROTO;
-    }
-    size_t needed = sizeof *p + (size_t)p->rules * sizeof(struct zt_rule) + p->things * sizeof(struct zt_thing) +
-                    p->lists * sizeof(struct zt_rule_list) + p->tags * sizeof(struct zt_tag);
-    if (needed != p->size) {
-        return -EPROTO;
-    }
-    for (uint32_t i = 0; i < p->lists; i++) {
-        const struct zt_rule_list *l = &lists_of(p)[i];
-        if (l->first > p->rules || l->count > p->rules - l->first) {
-            return -EPROTO;
-        }
-    }
-    for (uint32_t i = 0; i < p->things; i++) {
-        if (things_of(p)[i].length > sizeof things_of(p)[i].value) {
-            return -EPROTO;
-        }
-    }
-    return 0;
-}
-
-static bool find_tag(const struct zt_policy *p, uint32_t id, uint32_t *value) {
-    uint32_t low = 0, high = p == NULL ? 0 : p->tags;
-    while (low < high) {
-        uint32_t middle = (low + high) / 2;
-        const struct zt_tag *t = &tags_of(p)[middle];
-        if (t->id == id) {
-            *value = t->value;
-            return true;
-        }
-        if (t->id < id) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return false;
-}
-
-static bool owns(const struct zt_policy *p, uint8_t type, const uint8_t *value) {
-    for (uint32_t i = 0; p != NULL && i < p->things; i++) {
-        const struct zt_thing *t = &things_of(p)[i];
-        if (t->type == type && memcmp(t->value, value, t->length) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
 
 /* ---- the frame: read once, asked often ----------------------------------------------------------------------------------- */
 
@@ -142,7 +76,7 @@ static uint64_t tcp_flags(const struct frame *f) {
 static bool owns_ip(const struct frame *f, const uint8_t *ip, size_t length) {
     const struct zt_situation *s = f->s;
     uint8_t type = length == 4 ? ZT_THING_IPV4 : ZT_THING_IPV6;
-    return owns(s->inbound ? s->remote : s->own, type, ip) || (s->inbound && length == 16 && owns(s->own, ZT_THING_EMULATED, ip));
+    return zt_policy_owns(s->inbound ? s->remote : s->own, type, ip) || (s->inbound && length == 16 && zt_policy_owns(s->own, ZT_THING_EMULATED, ip));
 }
 
 static bool ip_authenticated(const struct frame *f) {
@@ -166,7 +100,7 @@ static uint64_t characteristics(struct frame *f) {
                              (s->mac_dest >> 40 & 1 ? CHARACTERISTIC_MULTICAST : 0) |
                              (s->mac_dest == BROADCAST ? CHARACTERISTIC_BROADCAST : 0) |
                              (ip_authenticated(f) ? CHARACTERISTIC_IP_AUTHENTICATED : 0) |
-                             (owns(s->inbound ? s->remote : s->own, ZT_THING_MAC, mac) ? CHARACTERISTIC_MAC_AUTHENTICATED : 0);
+                             (zt_policy_owns(s->inbound ? s->remote : s->own, ZT_THING_MAC, mac) ? CHARACTERISTIC_MAC_AUTHENTICATED : 0);
         f->characterised = true;
     }
     return f->characteristics;
@@ -268,10 +202,10 @@ static enum answer match_random(const struct zt_rule *r) {
 /* b: tag, x: value. Strict at the receiver, lenient at the sender. */
 static enum answer match_tags(const struct zt_situation *s, const struct zt_rule *r, bool super) {
     uint32_t mine, theirs, wanted = (uint32_t)r->x;
-    if (!find_tag(s->own, r->b, &mine)) {
+    if (!zt_policy_tag(s->own, r->b, &mine)) {
         return HARD_NO;
     }
-    if (!find_tag(s->remote, r->b, &theirs)) {
+    if (!zt_policy_tag(s->remote, r->b, &theirs)) {
         return s->inbound && !super ? HARD_NO : HARD_YES_SKIP_DROP;
     }
     switch (r->op) {
@@ -294,7 +228,7 @@ static enum answer match_tag_of_side(const struct zt_situation *s, const struct 
     if (super) {
         return HARD_YES_SKIP_DROP;
     }
-    if (find_tag(about_remote ? s->remote : s->own, r->b, &held)) {
+    if (zt_policy_tag(about_remote ? s->remote : s->own, r->b, &held)) {
         return soft(held == (uint32_t)r->x);
     }
     return about_remote && !s->inbound ? HARD_YES_SKIP_DROP : HARD_NO;
@@ -431,7 +365,7 @@ static bool act(struct run *run, const struct frame *f, const struct zt_rule *r,
 }
 
 static struct zt_evaluation run_list(const struct zt_policy *policy, uint32_t list, struct frame *f) {
-    const struct zt_rule *r = rules_of(policy) + lists_of(policy)[list].first, *end = r + lists_of(policy)[list].count;
+    const struct zt_rule *r = zt_policy_rules(policy) + zt_policy_lists(policy)[list].first, *end = r + zt_policy_lists(policy)[list].count;
     struct zt_evaluation e = {.verdict = ZT_VERDICT_NO_MATCH};
     struct run run = {.matches = true};
     for (; r < end; r++) {
@@ -497,7 +431,8 @@ enum zt_decision zt_filter(const struct zt_situation *s) {
     if (s->inbound && (s->own->flags & ZT_POLICY_STRICT) != 0 && deciding.verdict != ZT_VERDICT_SUPER_ACCEPT && unjudgeable(&f)) {
         return ZT_FILTER_DROP;
     }
-    bool special = deciding.verdict == ZT_VERDICT_REDIRECT || deciding.copy_target != 0 || base.copy_target != 0;
+    bool copied = !s->no_copies && (deciding.copy_target != 0 || base.copy_target != 0);
+    bool special = deciding.verdict == ZT_VERDICT_REDIRECT || copied;
     return special ? ZT_FILTER_PUNT : ZT_FILTER_PASS;
 }
 

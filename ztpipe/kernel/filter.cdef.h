@@ -14,6 +14,7 @@ struct zt_situation {
     uint32_t len;
     uint16_t ethertype;
     bool inbound;
+    bool no_copies;
     uint64_t self;
     uint64_t peer;
     uint64_t mac_source;

@@ -122,6 +122,7 @@ struct zt_situation {
     uint32_t len;
     uint16_t ethertype;
     bool inbound;
+    bool no_copies; /* copies that rules want are not looked at */
     uint64_t self;
     uint64_t peer;
     uint64_t mac_source;

@@ -56,20 +56,8 @@ static bool make_room(struct place *p, uint32_t size) {
     return true;
 }
 
-/* The bytes that `ref` names. They may be of a policy that came later: only if the entry still refers to them afterwards they are not. */
 static bool copy_bytes(const struct zt_tables *t, const struct zt_policy_ref *ref, struct place *p) {
-    uint32_t size = (ref->size + (uint32_t)sizeof(zt_word) - 1) & ~((uint32_t)sizeof(zt_word) - 1);
-    if (ref->size > ZT_POLICY_MAX || ref->at % sizeof(zt_word) != 0 || ref->at > t->policies_size || size > t->policies_size - ref->at ||
-        !make_room(p, size)) {
-        return false;
-    }
-    const zt_word *from = (const zt_word *)(const void *)((const uint8_t *)t + t->policies_at + ref->at);
-    zt_word *to = p->copy;
-    for (uint32_t w = 0; w < size / sizeof *to; w++) {
-        to[w] = __atomic_load_n(&from[w], __ATOMIC_RELAXED);
-    }
-    __atomic_thread_fence(__ATOMIC_ACQUIRE); /* pairs with the release fence of zt_policy_put */
-    return true;
+    return ref->size <= ZT_POLICY_MAX && make_room(p, zt_policy_room(ref)) && zt_policy_copy(t, ref, p->copy);
 }
 
 static const struct zt_policy *load(struct place *p, const struct zt_policy_ref *ref, bool copied, uint32_t generation_now) {
@@ -144,7 +132,8 @@ static enum zt_decision decide_segments(struct zt_guard *g, struct zt_situation 
 
 enum zt_decision zt_guard_outbound(struct zt_guard *g, const struct zt_pair *p, const struct zt_vnet *vnet, const uint8_t *frame, size_t len) {
     struct zt_situation s = {
-        .self = g->tables->self, .peer = p->address, .mac_dest = zt_get48(frame), .mac_source = zt_get48(frame + 6)};
+        .self = g->tables->self, .peer = p->address, .mac_dest = zt_get48(frame), .mac_source = zt_get48(frame + 6),
+        .no_copies = p->no_copies};
     struct zt_super super;
     if (!policies(g, p, &s.own, &s.remote)) {
         return ZT_FILTER_PUNT;

@@ -22,7 +22,17 @@ struct zt_pair {
     struct zt_policy_ref own;
     struct zt_policy_ref remote;
     uint64_t address; /* the peer's */
+    bool no_copies;   /* rules have had their chance to copy the frame */
 };
+
+/* Bytes that a copy of what `ref` names takes. */
+static inline uint32_t zt_policy_room(const struct zt_policy_ref *ref) {
+    return (ref->size + (uint32_t)sizeof(zt_word) - 1) & ~((uint32_t)sizeof(zt_word) - 1);
+}
+
+/* Copy what `ref` names, zt_policy_room bytes. The bytes may be of something that came later: only if the entry still refers to them
+ * afterwards they are not. False: it names nothing. */
+bool zt_policy_copy(const struct zt_tables *t, const struct zt_policy_ref *ref, void *out);
 
 /* May rules decide in C at all? Cheap: looks at the references only. */
 static inline bool zt_pair_known(const struct zt_pair *p) {

@@ -106,6 +106,7 @@ static inline void zt_put64(uint8_t *p, uint64_t v) {
 #define ZT_EXT_MACS 37u /* EXT_FRAME without a certificate: a complete Ethernet frame */
 #define ZT_EXT_BODY 49u
 #define ZT_MULTICAST_FLAGS 36u
+#define ZT_MULTICAST_BODY 47u /* without gather limit and source MAC: EtherType and payload */
 #define ZT_MULTICAST_COM 1u /* a certificate follows */
 #define ZT_MULTICAST_GATHER 2u
 #define ZT_MULTICAST_SOURCE 4u

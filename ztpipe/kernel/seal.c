@@ -19,9 +19,12 @@ struct batch {
     struct zt_rec *rec; /* open for more datagrams, or NULL */
 };
 
-/* Where the frames of one record go; looked up once and kept while the tables do not change. */
+#define ROUTES 256u /* power of two */
+
+/* Where frames for a peer in a network go; looked up once and kept while the tables do not change. */
 struct route {
     bool valid;
+    bool used;
     uint32_t epoch;
     uint32_t peer_index;
     uint32_t network_index;
@@ -37,7 +40,17 @@ struct zt_sealer {
     struct batch out[ZT_MAX_RINGS];
     uint32_t ins, outs;
     uint32_t turn;
-    struct route route;
+    struct route route[ROUTES];
+};
+
+/* What is being sealed. */
+struct job {
+    const struct route *route;
+    struct batch *batch;
+    const struct zt_super *super;
+    const uint8_t *frame;
+    const struct zt_rec *rec;
+    uint32_t head; /* bytes in front of the body (EtherType and payload) */
 };
 
 struct zt_sealer *zt_sealer_new(struct zt_context *c, struct zt_sessions *sessions, struct zt_ring_set *in, struct zt_ring_set *out) {
@@ -60,20 +73,21 @@ void zt_sealer_free(struct zt_sealer *s) { free(s); }
 
 /* ---- where to -------------------------------------------------------------------------------------------------------------- */
 
-static bool load_route(struct zt_sealer *s, uint32_t network, uint32_t peer) {
-    struct route *r = &s->route;
+/* NULL: the peer or the network is gone. */
+static const struct route *load_route(struct zt_sealer *s, uint32_t network, uint32_t peer) {
+    struct route *r = &s->route[(peer ^ network << 4) & (ROUTES - 1)];
     uint32_t epoch = zt_tables_epoch(s->c->tables);
-    if (r->valid && r->epoch == epoch && r->peer_index == peer && r->network_index == network) {
-        return true;
+    if (r->used && r->epoch == epoch && r->peer_index == peer && r->network_index == network) {
+        return r->valid ? r : NULL;
     }
-    *r = (struct route){.epoch = epoch, .peer_index = peer, .network_index = network};
+    *r = (struct route){.used = true, .epoch = epoch, .peer_index = peer, .network_index = network};
     if (!zt_peer_read(s->c->tables, peer, &r->peer) || !zt_network_read(s->c->tables, network, &r->network)) {
-        return false;
+        return NULL;
     }
     r->session = zt_session_get(s->sessions, peer, &r->peer);
     r->peer.mtu = r->peer.mtu < MTU_LEAST ? MTU_LEAST : r->peer.mtu;
     r->valid = r->session != NULL && (r->peer.suite == ZT_SUITE_SALSA || r->peer.suite == ZT_SUITE_SIV);
-    return r->valid;
+    return r->valid ? r : NULL;
 }
 
 /* Indices may have been given to others while the frame was in the ring: the frame itself says whom it is for. */
@@ -150,14 +164,29 @@ static void batch_commit(struct batch *b, const struct cut *cut, uint32_t total)
 
 /* ---- packets ---------------------------------------------------------------------------------------------------------------- */
 
-/* FRAME: header and network; the body (EtherType, payload) is already in place (vl1-wire §4, §9.7). */
-static void write_header(const struct zt_sealer *s, const struct route *r, bool fragmented, uint8_t *p) {
+static uint32_t head_of(const struct zt_rec *rec) {
+    return rec->recipients == 0 ? ZT_FRAME_BODY : ZT_MULTICAST_BODY + ((rec->multicast & ZT_MULTICAST_SOURCE) != 0 ? 6 : 0);
+}
+
+/* Header and network, and of a MULTICAST_FRAME all that comes before its body, which is already in place (vl1-wire §4, §9.7, §9.15). */
+static void write_header(const struct zt_sealer *s, const struct job *j, bool fragmented, uint8_t *p) {
+    const struct route *r = j->route;
     zt_random_bytes(p + ZT_P_ID, 8);
     zt_put40(p + ZT_P_DESTINATION, r->peer.address);
     zt_put40(p + ZT_P_SOURCE, s->c->tables->self);
     p[ZT_P_FLAGS] = (r->peer.suite == ZT_SUITE_SIV ? ZT_FLAGS_SIV : ZT_FLAGS_SALSA) | (fragmented ? ZT_FLAG_FRAGMENTED : 0);
-    p[ZT_P_VERB] = ZT_VERB_FRAME;
+    p[ZT_P_VERB] = j->rec->recipients == 0 ? ZT_VERB_FRAME : ZT_VERB_MULTICAST_FRAME;
     zt_put64(p + ZT_FRAME_NWID, r->network.nwid);
+    if (j->rec->recipients != 0) {
+        uint8_t *at = p + ZT_MULTICAST_FLAGS;
+        *at++ = j->rec->multicast;
+        if ((j->rec->multicast & ZT_MULTICAST_SOURCE) != 0) {
+            memcpy(at, j->frame + 6, 6);
+            at += 6;
+        }
+        memcpy(at, j->frame, 6);
+        zt_put32(at + 6, j->rec->adi);
+    }
 }
 
 /* Spread a sealed packet of n bytes at p into its datagrams, back to front (vl1-wire §6.1). */
@@ -178,56 +207,86 @@ static void fragment(uint8_t *p, uint32_t n, const struct cut *cut) {
 }
 
 /* Seal segment `i`. False: no room in the ring. */
-static bool seal_segment(struct zt_sealer *s, struct batch *b, const struct zt_super *super, uint32_t i) {
-    const struct route *r = &s->route;
-    uint32_t n = ZT_FRAME_BODY + zt_super_size(super, i);
-    struct cut cut = choose_cut(b, r, n);
+static bool seal_segment(struct zt_sealer *s, const struct job *j, uint32_t i) {
+    const struct route *r = j->route;
+    uint32_t n = j->head + zt_super_size(j->super, i);
+    struct cut cut = choose_cut(j->batch, r, n);
     if (n > ZT_PACKET_LONGEST || cut.pieces > ZT_FRAGMENTS_MAX) {
         zt_count(s->c, ZT_C_drop_oversize_packet, 1);
         return true;
     }
     uint32_t total = n + ZT_FRAGMENT_HEADER * (cut.pieces - 1);
-    uint8_t *p = batch_place(s, b, r, &cut, total);
+    uint8_t *p = batch_place(s, j->batch, r, &cut, total);
     if (p == NULL) {
         return false;
     }
-    zt_super_emit(super, i, p + ZT_FRAME_BODY);
-    write_header(s, r, cut.pieces > 1, p);
+    zt_super_emit(j->super, i, p + j->head);
+    write_header(s, j, cut.pieces > 1, p);
     zt_session_seal(r->session, p, n);
     if (cut.pieces > 1) {
         fragment(p, n, &cut);
     }
-    batch_commit(b, &cut, total);
+    batch_commit(j->batch, &cut, total);
     zt_count(s->c, ZT_C_seal_packets, 1);
     return true;
 }
 
-/* All segments of a record from reader->part on. False: no room, part says where to go on. */
-static bool seal_record(struct zt_sealer *s, struct zt_reader *reader, struct zt_rec *rec, int64_t now) {
-    const struct route *r = &s->route;
-    const uint8_t *frame = zt_rec_data(rec) + ZT_VNET_HDR;
-    if (reader->part == 0) {
-        zt_count(s->c, ZT_C_seal_frames, 1);
-    }
-    struct zt_vnet vnet;
-    struct zt_super super;
-    memcpy(&vnet, zt_rec_data(rec), sizeof vnet);
-    if (rec->len < ZT_VNET_HDR + ZT_ETHER_LEN || !zt_super_init(&super, &vnet, frame, rec->len - ZT_VNET_HDR)) {
-        zt_count(s->c, ZT_C_drop_tap_bad_vnet, 1);
-        return true;
-    }
-    if (!load_route(s, rec->network, rec->peer) || !route_fits(r, frame)) {
+/* To one peer, all segments from reader->part on. False: no room, part says where to go on. */
+static bool seal_frame(struct zt_sealer *s, struct zt_reader *reader, struct job *j, int64_t now) {
+    const struct zt_rec *rec = j->rec;
+    j->route = load_route(s, rec->network, rec->peer);
+    if (j->route == NULL || !route_fits(j->route, j->frame)) {
         zt_count(s->c, ZT_C_drop_no_session, 1);
         return true;
     }
-    struct batch *b = &s->out[rec->flow % s->outs]; /* a flow keeps to one peer worker, so it stays in order */
-    for (; reader->part < super.segments; reader->part++) {
-        if (!seal_segment(s, b, &super, reader->part)) {
+    for (; reader->part < j->super->segments; reader->part++) {
+        if (!seal_segment(s, j, reader->part)) {
             return false;
         }
     }
     zt_stamp_peer(s->c->tables, rec->peer, now);
     return true;
+}
+
+/* To every recipient all segments; reader->part counts both. False: no room. */
+static bool seal_group(struct zt_sealer *s, struct zt_reader *reader, struct job *j, const uint8_t *recipients, int64_t now) {
+    uint32_t segments = j->super->segments;
+    for (; reader->part < j->rec->recipients * segments; reader->part++) {
+        uint64_t recipient;
+        memcpy(&recipient, recipients + reader->part / segments * sizeof recipient, sizeof recipient);
+        uint32_t peer = recipient & 0xffffffu;
+        j->route = load_route(s, j->rec->network, peer);
+        if (j->route == NULL || j->route->peer.address != recipient >> 24) {
+            zt_count(s->c, ZT_C_drop_no_session, 1);
+            reader->part += segments - 1 - reader->part % segments;
+            continue;
+        }
+        if (!seal_segment(s, j, reader->part % segments)) {
+            return false;
+        }
+        zt_stamp_peer(s->c->tables, peer, now);
+    }
+    return true;
+}
+
+/* All that is to be made of a record, from reader->part on. False: no room, part says where to go on. */
+static bool seal_record(struct zt_sealer *s, struct zt_reader *reader, struct zt_rec *rec, int64_t now) {
+    const uint8_t *data = zt_rec_data(rec);
+    uint32_t list = rec->recipients * (uint32_t)sizeof(uint64_t);
+    if (reader->part == 0) {
+        zt_count(s->c, ZT_C_seal_frames, 1);
+    }
+    struct zt_vnet vnet;
+    struct zt_super super;
+    memcpy(&vnet, data, sizeof vnet);
+    if (rec->len < ZT_VNET_HDR + ZT_ETHER_LEN + list ||
+        !zt_super_init(&super, &vnet, data + ZT_VNET_HDR, rec->len - list - ZT_VNET_HDR)) {
+        zt_count(s->c, ZT_C_drop_tap_bad_vnet, 1);
+        return true;
+    }
+    /* a flow keeps to one peer worker, so it stays in order */
+    struct job j = {.batch = &s->out[rec->flow % s->outs], .super = &super, .frame = data + ZT_VNET_HDR, .rec = rec, .head = head_of(rec)};
+    return list == 0 ? seal_frame(s, reader, &j, now) : seal_group(s, reader, &j, data + rec->len - list, now);
 }
 
 int zt_seal(struct zt_crypto *crypto, int budget) {

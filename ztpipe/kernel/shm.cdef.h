@@ -10,6 +10,7 @@
 #define ZT_NETWORK_BRIDGE ...
 #define ZT_NETWORK_MULTICAST ...
 #define ZT_NETWORK_REPLICATOR ...
+#define ZT_NETWORK_BRIDGED ...
 #define ZT_PEER_DIRECT ...
 #define ZT_MEMBER_RECEIVE ...
 #define ZT_OFFLOAD_TAP_VNET ...
@@ -24,6 +25,11 @@ static const int ZT_PUNT_PACKET;
 static const int ZT_PUNT_FRAME;
 static const int ZT_PUNT_UNKNOWN_PATH;
 static const int ZT_PUNT_GATHER;
+static const int ZT_PUNT_GROUP;
+#define ZT_GROUPS ...
+#define ZT_GROUP_RECIPIENTS ...
+#define ZT_GROUP_MAGIC ...
+#define ZT_GROUP_REPLICATED ...
 
 struct zt_endpoint {
     uint8_t ip[16];
@@ -61,6 +67,9 @@ struct zt_rec {
     uint16_t nseg;
     uint32_t flags;
     struct zt_endpoint remote;
+    uint32_t adi;
+    uint16_t recipients;
+    uint8_t multicast;
     ...;
 };
 struct zt_punt {
@@ -147,6 +156,16 @@ struct zt_member_view {
     int64_t last_frame;
     struct zt_policy_ref policy;
 };
+struct zt_group_view {
+    uint32_t network;
+    uint32_t adi;
+    uint64_t mac;
+    int64_t renew_at;
+    int64_t until;
+    struct zt_policy_ref list;
+};
+bool zt_group_read(const struct zt_tables *t, uint32_t index, struct zt_group_view *v);
+uint32_t zt_group_find(const struct zt_tables *t, uint32_t network, uint64_t mac, uint32_t adi);
 bool zt_network_read(const struct zt_tables *t, uint32_t index, struct zt_network_view *v);
 bool zt_peer_read(const struct zt_tables *t, uint32_t index, struct zt_peer_view *v);
 bool zt_key_read(const struct zt_key_entry *keys, uint32_t index, struct zt_key_view *v);
@@ -170,6 +189,7 @@ int zt_tables_init(void *at, size_t size, uint32_t max_networks, uint32_t max_pe
                    uint32_t replay_sets, uint64_t self, int64_t clock_offset);
 int zt_tables_check(const void *at, size_t size);
 void zt_tables_set_clock(struct zt_tables *t, int64_t clock_offset);
+void zt_tables_set_tunnel(struct zt_tables *t, bool tunnel);
 void zt_tables_set_relay(struct zt_tables *t, bool relay);
 int64_t zt_network_put(struct zt_tables *t, uint64_t nwid, uint64_t mac, uint32_t mtu, uint32_t flags);
 int64_t zt_peer_put(struct zt_tables *t, uint64_t address, uint32_t flags, uint8_t suite, uint16_t binding,
@@ -178,6 +198,9 @@ int zt_key_put(struct zt_tables *t, struct zt_key_entry *keys, uint32_t peer, co
                const uint8_t *k1);
 int64_t zt_path_put(struct zt_tables *t, uint32_t peer, uint16_t binding, const struct zt_endpoint *remote);
 int64_t zt_member_put(struct zt_tables *t, uint32_t network, uint32_t peer, uint32_t flags, int64_t send_until);
+int64_t zt_group_put(struct zt_tables *t, uint32_t network, uint64_t mac, uint32_t adi, int64_t renew_at, int64_t until,
+                     const struct zt_policy_ref *list);
+int zt_group_remove(struct zt_tables *t, uint32_t network, uint64_t mac, uint32_t adi);
 int zt_policy_put(struct zt_tables *t, uint32_t at, const void *policy, uint32_t size);
 int zt_network_set_policy(struct zt_tables *t, uint32_t network, const struct zt_policy_ref *policy);
 int zt_member_set_policy(struct zt_tables *t, uint32_t member, const struct zt_policy_ref *policy);

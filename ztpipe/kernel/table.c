@@ -8,6 +8,7 @@ _Static_assert(sizeof(struct zt_network_entry) % sizeof(zt_word) == 0, "copied b
 _Static_assert(sizeof(struct zt_peer_entry) == ZT_CACHE_LINE, "one line per peer");
 _Static_assert(sizeof(struct zt_path_entry) == ZT_CACHE_LINE, "one line per path");
 _Static_assert(sizeof(struct zt_member_entry) == ZT_CACHE_LINE, "one line per member");
+_Static_assert(sizeof(struct zt_group_entry) == ZT_CACHE_LINE, "one line per group");
 _Static_assert(sizeof(struct zt_replay_set) == ZT_CACHE_LINE, "one line per set");
 _Static_assert(sizeof(struct zt_key_entry) == 2 * ZT_CACHE_LINE, "two lines per key");
 
@@ -18,7 +19,7 @@ _Static_assert(sizeof(struct zt_key_entry) == 2 * ZT_CACHE_LINE, "two lines per 
 /* ---- layout ------------------------------------------------------------------------------------------------------------ */
 
 struct layout {
-    size_t networks, peers, paths, members, policies, replay, size;
+    size_t networks, peers, paths, members, policies, replay, groups, size;
 };
 
 static bool valid_max(uint32_t max, uint32_t limit) { return max != 0 && (max & (max - 1)) == 0 && max <= limit; }
@@ -34,7 +35,8 @@ static bool layout_of(uint32_t networks, uint32_t peers, uint32_t paths, uint32_
     l->members = l->paths + (size_t)paths * sizeof(struct zt_path_entry);
     l->policies = l->members + (size_t)members * sizeof(struct zt_member_entry);
     l->replay = (l->policies + ZT_POLICIES_SIZE + ZT_CACHE_LINE - 1) / ZT_CACHE_LINE * ZT_CACHE_LINE;
-    l->size = l->replay + (size_t)replay_sets * sizeof(struct zt_replay_set);
+    l->groups = l->replay + (size_t)replay_sets * sizeof(struct zt_replay_set);
+    l->size = l->groups + ZT_GROUPS * sizeof(struct zt_group_entry);
     return true;
 }
 
@@ -68,6 +70,8 @@ int zt_tables_init(void *at, size_t size, uint32_t max_networks, uint32_t max_pe
     t->policies_size = ZT_POLICIES_SIZE;
     t->replay_at = (uint32_t)l.replay;
     t->replay_sets = replay_sets;
+    t->groups_at = (uint32_t)l.groups;
+    t->max_groups = ZT_GROUPS;
     if (getrandom(&t->replay_seed, sizeof t->replay_seed, 0) != (ssize_t)sizeof t->replay_seed) {
         return -EIO;
     }
@@ -87,7 +91,8 @@ int zt_tables_check(const void *at, size_t size) {
     }
     if (!layout_of(t->max_networks, t->max_peers, t->max_paths, t->max_members, t->replay_sets, &l) || size < l.size ||
         t->networks_at != l.networks || t->peers_at != l.peers || t->paths_at != l.paths || t->members_at != l.members ||
-        t->policies_at != l.policies || t->policies_size != ZT_POLICIES_SIZE || t->replay_at != l.replay) {
+        t->policies_at != l.policies || t->policies_size != ZT_POLICIES_SIZE || t->replay_at != l.replay ||
+        t->groups_at != l.groups || t->max_groups != ZT_GROUPS) {
         return -EINVAL;
     }
     return 0;
@@ -96,6 +101,8 @@ int zt_tables_check(const void *at, size_t size) {
 void zt_tables_set_clock(struct zt_tables *t, int64_t clock_offset) {
     __atomic_store_n(&t->clock_offset, clock_offset, __ATOMIC_RELAXED);
 }
+
+void zt_tables_set_tunnel(struct zt_tables *t, bool tunnel) { atomic_store_explicit(&t->tunnel, tunnel, memory_order_relaxed); }
 
 void zt_tables_set_relay(struct zt_tables *t, bool relay) { atomic_store_explicit(&t->relay, relay, memory_order_relaxed); }
 
@@ -145,6 +152,10 @@ static struct array paths_of(const struct zt_tables *t) {
 
 static struct array members_of(const struct zt_tables *t) {
     return (struct array){(uint8_t *)(uintptr_t)t + t->members_at, sizeof(struct zt_member_entry), t->max_members};
+}
+
+static struct array groups_of(const struct zt_tables *t) {
+    return (struct array){(uint8_t *)(uintptr_t)t + t->groups_at, sizeof(struct zt_group_entry), t->max_groups};
 }
 
 /* The first entry of the probe sequence that is not in use, or ZT_NONE. */
@@ -215,6 +226,16 @@ static void remove_members(struct zt_tables *t, uint32_t network, uint32_t peer)
     }
 }
 
+static void remove_groups(struct zt_tables *t, uint32_t network) {
+    struct zt_group_entry empty = {.flags = ZT_ENTRY_TOMB};
+    struct array a = groups_of(t);
+    for (uint32_t i = next_used(a, 0); i != ZT_NONE; i = next_used(a, i + 1)) {
+        if (zt_group_at(t, i)->network == network) {
+            bury(a, i, &empty);
+        }
+    }
+}
+
 int zt_network_remove(struct zt_tables *t, uint64_t nwid) {
     struct zt_network_entry empty = {.flags = ZT_ENTRY_TOMB};
     uint32_t index = zt_network_find(t, nwid);
@@ -223,6 +244,7 @@ int zt_network_remove(struct zt_tables *t, uint64_t nwid) {
     }
     bury(networks_of(t), index, &empty);
     remove_members(t, index, ZT_NONE);
+    remove_groups(t, index);
     bump(t);
     return 0;
 }
@@ -376,6 +398,36 @@ int zt_member_remove(struct zt_tables *t, uint32_t network, uint32_t peer) {
         return -ENOENT;
     }
     bury(members_of(t), index, &empty);
+    bump(t);
+    return 0;
+}
+
+/* ---- groups -------------------------------------------------------------------------------------------------------------- */
+
+int64_t zt_group_put(struct zt_tables *t, uint32_t network, uint64_t mac, uint32_t adi, int64_t renew_at, int64_t until,
+                     const struct zt_policy_ref *list) {
+    struct zt_group_entry e = {.network = network, .mac = mac, .adi = adi, .renew_at = renew_at, .until = until, .list = *list,
+                               .flags = ZT_ENTRY_USED};
+    const struct zt_network_entry *n = zt_network_at(t, network);
+    if (n == NULL || (n->flags & ZT_ENTRY_USED) == 0) {
+        return -ENOENT;
+    }
+    uint32_t index = zt_group_find(t, network, mac, adi);
+    if (index == ZT_NONE && (index = free_entry(groups_of(t), zt_group_hash(network, mac, adi))) == ZT_NONE) {
+        return -ENOSPC;
+    }
+    seq_store(zt_group_at(t, index), &e, sizeof e);
+    bump(t);
+    return index;
+}
+
+int zt_group_remove(struct zt_tables *t, uint32_t network, uint64_t mac, uint32_t adi) {
+    struct zt_group_entry empty = {.flags = ZT_ENTRY_TOMB};
+    uint32_t index = zt_group_find(t, network, mac, adi);
+    if (index == ZT_NONE) {
+        return -ENOENT;
+    }
+    bury(groups_of(t), index, &empty);
     bump(t);
     return 0;
 }

@@ -64,6 +64,15 @@ struct zt_member_view {
     struct zt_policy_ref policy;
 };
 
+struct zt_group_view {
+    uint32_t network;
+    uint32_t adi;
+    uint64_t mac;
+    int64_t renew_at;
+    int64_t until;
+    struct zt_policy_ref list;
+};
+
 /* ---- sequence lock, reader's side ------------------------------------------------------------------------------------- */
 
 typedef uint64_t __attribute__((may_alias)) zt_word;
@@ -113,6 +122,10 @@ static inline struct zt_member_entry *zt_member_at(const struct zt_tables *t, ui
     return i < t->max_members ? (struct zt_member_entry *)(void *)((uint8_t *)(uintptr_t)t + t->members_at) + i : NULL;
 }
 
+static inline struct zt_group_entry *zt_group_at(const struct zt_tables *t, uint32_t i) {
+    return i < t->max_groups ? (struct zt_group_entry *)(void *)((uint8_t *)(uintptr_t)t + t->groups_at) + i : NULL;
+}
+
 /* ---- hashes ---------------------------------------------------------------------------------------------------------------- */
 
 static inline uint64_t zt_mix64(uint64_t x) {
@@ -140,6 +153,10 @@ static inline uint32_t zt_path_hash(uint32_t peer, uint16_t binding, const struc
 }
 
 static inline uint32_t zt_member_hash(uint32_t network, uint32_t peer) { return (uint32_t)zt_mix64((uint64_t)network << 32 | peer); }
+
+static inline uint32_t zt_group_hash(uint32_t network, uint64_t mac, uint32_t adi) {
+    return (uint32_t)zt_mix64(zt_mix64((uint64_t)network << 32 | adi) ^ mac);
+}
 
 static inline uint32_t zt_probe_limit(uint32_t max) { return max < ZT_PROBE_LIMIT ? max : ZT_PROBE_LIMIT; }
 
@@ -206,6 +223,17 @@ static inline bool zt_member_read(const struct zt_tables *t, uint32_t index, str
                                  .send_until = e.send_until,
                                  .last_frame = e.last_frame,
                                  .policy = e.policy};
+    return true;
+}
+
+static inline bool zt_group_read(const struct zt_tables *t, uint32_t index, struct zt_group_view *v) {
+    const struct zt_group_entry *at = zt_group_at(t, index);
+    struct zt_group_entry e;
+    if (at == NULL || !zt_seq_copy(at, &e, sizeof e) || (e.flags & ZT_ENTRY_USED) == 0) {
+        return false;
+    }
+    *v = (struct zt_group_view){
+        .network = e.network, .adi = e.adi, .mac = e.mac, .renew_at = e.renew_at, .until = e.until, .list = e.list};
     return true;
 }
 
@@ -280,8 +308,28 @@ static inline uint32_t zt_member_find(const struct zt_tables *t, uint32_t networ
     return ZT_NONE;
 }
 
+static inline uint32_t zt_group_find(const struct zt_tables *t, uint32_t network, uint64_t mac, uint32_t adi) {
+    uint32_t mask = t->max_groups - 1, limit = zt_probe_limit(t->max_groups), hash = zt_group_hash(network, mac, adi);
+    for (uint32_t i = 0; i < limit; i++) {
+        uint32_t index = (hash + i) & mask;
+        struct zt_group_view v;
+        const struct zt_group_entry *e = zt_group_at(t, index);
+        if (e == NULL || zt_entry_flags(&e->flags) == 0) {
+            return ZT_NONE;
+        }
+        if (__atomic_load_n(&e->mac, __ATOMIC_RELAXED) == mac && zt_group_read(t, index, &v) && v.network == network && v.mac == mac &&
+            v.adi == adi) {
+            return index;
+        }
+    }
+    return ZT_NONE;
+}
+
 /* Do we forward for everybody? */
 static inline bool zt_tables_relay(const struct zt_tables *t) { return atomic_load_explicit(&t->relay, memory_order_relaxed) != 0; }
+
+/* Does control reach peers that are in no table? */
+static inline bool zt_tables_tunnel(const struct zt_tables *t) { return atomic_load_explicit(&t->tunnel, memory_order_relaxed) != 0; }
 
 /* ---- time and activity ---------------------------------------------------------------------------------------------------- */
 
@@ -332,6 +380,7 @@ int zt_tables_init(void *at, size_t size, uint32_t max_networks, uint32_t max_pe
 /* May this mapping of `size` bytes be used? 0; -EPROTO not a table region; -EPROTONOSUPPORT other ABI; -EINVAL sizes do not fit. */
 int zt_tables_check(const void *at, size_t size);
 void zt_tables_set_clock(struct zt_tables *t, int64_t clock_offset);
+void zt_tables_set_tunnel(struct zt_tables *t, bool tunnel);
 void zt_tables_set_relay(struct zt_tables *t, bool relay);
 
 /* -ENOSPC: no free entry within the probe limit. An existing entry is changed in place. */
@@ -345,17 +394,23 @@ int zt_key_put(struct zt_tables *t, struct zt_key_entry *keys, uint32_t peer, co
 int64_t zt_path_put(struct zt_tables *t, uint32_t peer, uint16_t binding, const struct zt_endpoint *remote);
 int64_t zt_member_put(struct zt_tables *t, uint32_t network, uint32_t peer, uint32_t flags, int64_t send_until);
 
+/* `list` must have been put (zt_policy_put). -ENOENT: no such network. */
+int64_t zt_group_put(struct zt_tables *t, uint32_t network, uint64_t mac, uint32_t adi, int64_t renew_at, int64_t until,
+                     const struct zt_policy_ref *list);
+
 /* Copy a policy to where no reference points any more. 0 or -EINVAL. */
 int zt_policy_put(struct zt_tables *t, uint32_t at, const void *policy, uint32_t size);
 /* Let an entry refer to a policy that was put, or to none. 0 or -ENOENT. */
 int zt_network_set_policy(struct zt_tables *t, uint32_t network, const struct zt_policy_ref *policy);
 int zt_member_set_policy(struct zt_tables *t, uint32_t member, const struct zt_policy_ref *policy);
 
-/* 0 or -ENOENT. Removing a peer removes its key, paths and memberships; removing a network its memberships. */
+/* 0 or -ENOENT. Removing a peer removes its key, paths and memberships; removing a network its memberships and
+ * groups. */
 int zt_network_remove(struct zt_tables *t, uint64_t nwid);
 int zt_peer_remove(struct zt_tables *t, struct zt_key_entry *keys, uint64_t address);
 int zt_path_remove(struct zt_tables *t, uint32_t peer, uint16_t binding, const struct zt_endpoint *remote);
 int zt_member_remove(struct zt_tables *t, uint32_t network, uint32_t peer);
+int zt_group_remove(struct zt_tables *t, uint32_t network, uint64_t mac, uint32_t adi);
 
 /* Indices of paths that were received over, and of peers that were sent to, at node time `since` or later: how many, at most `max`. */
 uint32_t zt_paths_moved(const struct zt_tables *t, int64_t since, uint32_t *out, uint32_t max);

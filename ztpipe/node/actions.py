@@ -101,6 +101,7 @@ class InstallNetwork:
     """Upsert a network of the data plane. `accept_all`: base rules are an unconditional accept.
 
     `multicast`: the limit is not 0. `replicator`: we replicate multicast frames for others.
+    `bridged`: there are active bridges besides us.
     `policy`: the rules and our own credentials in the flat form (`ztpipe.rules.flat`), None if it cannot hold them.
     """
 
@@ -113,6 +114,7 @@ class InstallNetwork:
     bridge: bool
     multicast: bool = False
     replicator: bool = False
+    bridged: bool = False
     policy: bytes | None = None
 
 
@@ -151,6 +153,35 @@ class RemoveMember:
 
     nwid: int
     address: int
+
+
+@dataclass(frozen=True, slots=True)
+class InstallGroup:
+    """Upsert: who gets the frames for a multicast group that the data plane repeats by itself.
+
+    The `first` of `recipients` come before the others, always; `limit`: most recipients of one frame. `replicated`: the
+    one recipient is a replicator. From `renew_at` on (ms) the data plane says that the entry is in use; from `until` on
+    it is none.
+    """
+
+    nwid: int
+    mac: int
+    adi: int
+    recipients: tuple[int, ...]
+    first: int
+    limit: int
+    replicated: bool
+    renew_at: int
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveGroup:
+    """Frames for this group take the slow path."""
+
+    nwid: int
+    mac: int
+    adi: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +268,8 @@ Action = (
     | InstallMember
     | InstallCredentials
     | RemoveMember
+    | InstallGroup
+    | RemoveGroup
     | ConfigureNetwork
     | DestroyNetwork
     | ObservedFrame

@@ -17,6 +17,7 @@ from ztpipe.wire.verbs import AuthenticationRequired, ConfigChunk, OkConfig
 
 if TYPE_CHECKING:
     from ztpipe.node.core import Core
+    from ztpipe.node.fanout import Fanout
     from ztpipe.node.gate import Gate
     from ztpipe.node.likes import Likes
     from ztpipe.node.network import Network
@@ -36,10 +37,11 @@ _REQUEST_ONLY: Final = frozenset({ErrorCode.OBJ_NOT_FOUND, ErrorCode.UNSUPPORTED
 class ConfigReceiver:
     """Takes configurations from the wire, from disk and from our own controller."""
 
-    def __init__(self, core: Core, gate: Gate, likes: Likes) -> None:
+    def __init__(self, core: Core, gate: Gate, likes: Likes, fanout: Fanout) -> None:
         self._core = core
         self._gate = gate
         self._likes = likes
+        self._fanout = fanout
 
     # --- chunks ---------------------------------------------------------------------------------------------
 
@@ -111,6 +113,7 @@ class ConfigReceiver:
         self.install(network)
         self.configure(network)
         self._gate.sync_all(now, network)
+        self._fanout.network_changed(now, network)
         if live:
             self._announce(now, network, groups_before, first=first)
         return True
@@ -150,6 +153,7 @@ class ConfigReceiver:
                     bridge=network.is_active_bridge,
                     multicast=config.multicast_limit > 0,
                     replicator=network.own_address in config.replicators,
+                    bridged=any(address != network.own_address for address in config.active_bridges),
                     policy=None if slow else network_policy(network, strict=strict),
                 )
             )

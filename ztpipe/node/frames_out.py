@@ -15,6 +15,7 @@ from ztpipe.wire.verbs import ExtFrame, Frame
 if TYPE_CHECKING:
     from ztpipe.node.core import Core
     from ztpipe.node.credentials import CredentialPusher
+    from ztpipe.node.fanout import Fanout
     from ztpipe.node.filter import Filter
     from ztpipe.node.gate import Gate
     from ztpipe.node.likes import Likes
@@ -31,7 +32,14 @@ class OutboundFrames:
     """Sends what the data plane could not send by itself."""
 
     def __init__(
-        self, core: Core, gate: Gate, filter_: Filter, pusher: CredentialPusher, likes: Likes, multicaster: Multicaster
+        self,
+        core: Core,
+        gate: Gate,
+        filter_: Filter,
+        pusher: CredentialPusher,
+        likes: Likes,
+        multicaster: Multicaster,
+        fanout: Fanout,
     ) -> None:
         self._core = core
         self._gate = gate
@@ -39,6 +47,7 @@ class OutboundFrames:
         self._pusher = pusher
         self._likes = likes
         self._multicaster = multicaster
+        self._fanout = fanout
 
     def send(self, now: int, network: Network, frame: EthernetFrame) -> None:
         """Bring one frame to whom it concerns."""
@@ -129,6 +138,7 @@ class OutboundFrames:
         if not self._filter.outbound(now, network, 0, frame, copies=True):
             return
         self._multicaster.send(now, network, group, frame, source_given=bridged)
+        self._fanout.sent(now, network, group)
 
     def _answer_solicitation(self, network: Network, config: NetworkConfig, frame: EthernetFrame) -> bool:
         """NDP emulation: True if the solicitation was answered here (vl2 §5.3)."""

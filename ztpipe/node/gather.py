@@ -11,6 +11,7 @@ from ztpipe.wire.verbs import MulticastGather, MulticastLike, OkMulticastFrame, 
 if TYPE_CHECKING:
     from ztpipe.node.core import Core
     from ztpipe.node.credentials import CredentialReceiver
+    from ztpipe.node.fanout import Fanout
     from ztpipe.node.gate import Gate
     from ztpipe.node.groups import GroupTable
     from ztpipe.node.multicast import Multicaster
@@ -27,13 +28,20 @@ class Gatherer:
     """Keeps the group table by what others say, and answers those who ask."""
 
     def __init__(
-        self, core: Core, gate: Gate, receiver: CredentialReceiver, groups: GroupTable, multicaster: Multicaster
+        self,
+        core: Core,
+        gate: Gate,
+        receiver: CredentialReceiver,
+        groups: GroupTable,
+        multicaster: Multicaster,
+        fanout: Fanout,
     ) -> None:
         self._core = core
         self._gate = gate
         self._receiver = receiver
         self._groups = groups
         self._multicaster = multicaster
+        self._fanout = fanout
 
     def _admitted(self, ctx: PacketContext, nwid: int) -> bool:
         """Whether the peer's word about groups of a network counts."""
@@ -49,7 +57,7 @@ class Gatherer:
             if nwid not in admitted:
                 admitted[nwid] = self._admitted(ctx, nwid)
             if admitted[nwid]:
-                self._multicaster.member_learned(ctx.now, nwid, group, ctx.peer.address)
+                self._learned(ctx.now, nwid, group, ctx.peer.address)
         if not all(admitted.values()):
             self._core.drop("like_not_admitted")
         return Outcome.HANDLED
@@ -102,7 +110,12 @@ class Gatherer:
             self._core.drop("network_not_joined")
             return
         for address in members:
-            self._multicaster.member_learned(ctx.now, nwid, group, address)
+            self._learned(ctx.now, nwid, group, address)
+
+    def _learned(self, now: int, nwid: int, group: MulticastGroup, address: int) -> None:
+        self._multicaster.member_learned(now, nwid, group, address)
+        if address != self._core.address:
+            self._fanout.learned(now, nwid, group, address)
 
     def on_unwanted(self, ctx: PacketContext, error: Error) -> Outcome:
         """ERROR UNWANTED_MULTICAST: a member wants no more of a group."""

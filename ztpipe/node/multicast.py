@@ -30,6 +30,12 @@ def shuffled(items: Iterable[_T], random: Callable[[int], bytes]) -> list[_T]:
     return sorted(items, key=lambda _: random(8))
 
 
+def recipients_of(network: Network, members: Iterable[int]) -> list[int]:
+    """Who is to get a frame for a group with these members: active bridges first, and never we."""
+    bridges = () if network.config is None else network.config.active_bridges
+    return [address for address in dict.fromkeys((*bridges, *members)) if address != network.own_address]
+
+
 class Multicaster:
     """Distributes our multicast frames, and as a replicator those of others."""
 
@@ -53,7 +59,7 @@ class Multicaster:
         config = network.config
         if config is None or config.multicast_limit == 0:
             return
-        replicator = self._replicator(now, network)
+        replicator = self.replicator(now, network)
         if replicator is not None:
             payload = _encode(network, group, frame, source_given=True, replicate=True)
             self._core.vl1.send(
@@ -78,10 +84,8 @@ class Multicaster:
     ) -> None:
         """There are members enough: bridges first, then as many others as the limit allows."""
         assert network.config is not None
-        bridges = set(network.config.active_bridges)
         payload = _encode(network, group, frame, source_given=source_given, gather_limit=1)
-        recipients = [*(b for b in network.config.active_bridges), *(m for m in members if m not in bridges)]
-        recipients = [address for address in recipients if address not in (self._core.address, origin)]
+        recipients = [address for address in recipients_of(network, members) if address != origin]
         for address in recipients[: network.config.multicast_limit]:
             self._send_one(now, network, address, frame, payload)
 
@@ -108,9 +112,7 @@ class Multicaster:
         pending = PendingFrame(now + FRAME_TIMEOUT_MS, frame, payload, limit)
         if origin:
             pending.served.add(origin)
-        bridges = set(network.config.active_bridges)
-        recipients = [*(b for b in network.config.active_bridges), *(m for m in members if m not in bridges)]
-        for address in recipients:
+        for address in recipients_of(network, members):
             if not self._serve(now, network, pending, address):
                 return
         if len(state.pending) == state.pending.maxlen:
@@ -125,6 +127,16 @@ class Multicaster:
             pending.served.add(address)
             self._send_one(now, network, address, pending.frame, pending.payload)
         return len(pending.served) < pending.limit
+
+    def send_to(
+        self, now: int, network: Network, group: MulticastGroup, frame: EthernetFrame, recipients: list[int]
+    ) -> None:
+        """A frame that others have got already, for these as well."""
+        if recipients:
+            bridged = frame.source != network.mac
+            payload = _encode(network, group, frame, source_given=bridged, gather_limit=1)
+            for address in recipients:
+                self._send_one(now, network, address, frame, payload)
 
     def member_learned(self, now: int, nwid: int, group: MulticastGroup, address: int) -> None:
         """A node is in a group: note it, and let it have the frames that wait for members."""
@@ -149,7 +161,7 @@ class Multicaster:
 
     # --- replication ----------------------------------------------------------------------------------------
 
-    def _replicator(self, now: int, network: Network) -> int | None:
+    def replicator(self, now: int, network: Network) -> int | None:
         """The nearest replicator that can be reached directly, if frames have to go through one."""
         config = network.config
         if config is None or network.is_active_bridge or self._core.address in config.replicators:
@@ -167,6 +179,14 @@ class Multicaster:
         return min(usable)[1] if usable else None
 
     # --- gathering ------------------------------------------------------------------------------------------
+
+    def gather_for(self, now: int, network: Network, group: MulticastGroup) -> None:
+        """Look for more members of a group in use, if there may be any that its frames should reach."""
+        state = self._groups.obtain(network.nwid, group)
+        if state is not None and network.config is not None:
+            wanted = network.config.multicast_limit - len(state.members) + 1
+            if wanted > 1:
+                self._gather_if_due(now, network, group, state, wanted)
 
     def _gather_if_due(self, now: int, network: Network, group: MulticastGroup, state: Group, wanted: int) -> None:
         interval = GATHER_INTERVAL_MS * (_LOW_BANDWIDTH_FACTOR if self._core.vl1.settings.low_bandwidth else 1)

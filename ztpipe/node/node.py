@@ -172,6 +172,11 @@ class Node:
         self._vl2.frame_received(now, nwid, destination, source, ethertype, payload)
         self._settle(now)
 
+    def group_in_use(self, now: int, nwid: int, destination: int, source: int, ethertype: int, payload: bytes) -> None:
+        """The data plane repeated this frame to its group by an entry that is due to be renewed."""
+        self._vl2.group_in_use(now, nwid, destination, source, ethertype, payload)
+        self._settle(now)
+
     def path_activity(
         self, now: int, address: int, binding: int, remote: InetAddress, last_receive: int, last_send: int
     ) -> None:

@@ -121,6 +121,12 @@ class Vl1(Protocol):
     def peer(self, address: int) -> PeerView | None: ...
     def peers(self) -> Iterable[PeerView]: ...
 
+    def carried(self, address: int) -> bool:
+        """Does the data plane know how to reach this peer by itself?"""
+
+    def tunnelled(self, now: int, address: int) -> bool:
+        """Is it reached over a tunnel, by which the data plane cannot?"""
+
     def upstreams(self) -> list[int]:
         """Addresses of all roots except ourselves."""
 
@@ -170,6 +176,9 @@ class Vl2(Protocol):
         """Managed subnets of all joined networks: no path may lead through them (vl1-behaviour §2.7)."""
 
     def frame_received(
+        self, now: int, nwid: int, destination: int, source: int, ethertype: int, payload: bytes
+    ) -> None: ...
+    def group_in_use(
         self, now: int, nwid: int, destination: int, source: int, ethertype: int, payload: bytes
     ) -> None: ...
     def gather_asked(self, ctx: PacketContext, nwid: int, group: MulticastGroup, limit: int) -> None:
@@ -224,6 +233,9 @@ class NullVl2:
     def frame_received(
         self, now: int, nwid: int, destination: int, source: int, ethertype: int, payload: bytes
     ) -> None:
+        pass
+
+    def group_in_use(self, now: int, nwid: int, destination: int, source: int, ethertype: int, payload: bytes) -> None:
         pass
 
     def gather_asked(self, ctx: PacketContext, nwid: int, group: MulticastGroup, limit: int) -> None:

@@ -27,7 +27,7 @@ from ztpipe.node.rendezvous import Meetings
 from ztpipe.node.replay import Replay, ReplayGuard
 from ztpipe.node.replies import ExpectedReplies
 from ztpipe.node.seam import NullVl2, PacketContext, Vl2
-from ztpipe.node.settings import Binding, NodeSettings
+from ztpipe.node.settings import TUNNEL, Binding, NodeSettings
 from ztpipe.node.surface import Surface
 from ztpipe.node.switch import Switch
 from ztpipe.node.tally import Tally
@@ -157,6 +157,15 @@ class Vl1Engine:
 
     def peers(self) -> Iterable[Peer]:
         return list(self._peers.values())
+
+    def carried(self, address: int) -> bool:
+        peer = self._peers.get(address)
+        return peer is not None and peer.installed is not None
+
+    def tunnelled(self, now: int, address: int) -> bool:
+        peer = self._peers.get(address)
+        route = None if peer is None else self.switch.route(now, peer)
+        return route is not None and route[0].binding == TUNNEL
 
     def upstreams(self) -> list[int]:
         return list(self.topology.roots)

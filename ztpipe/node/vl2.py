@@ -10,6 +10,7 @@ from ztpipe.node.config_receive import ConfigReceiver
 from ztpipe.node.config_request import ConfigRequester
 from ztpipe.node.core import Core
 from ztpipe.node.credentials import CredentialPusher, CredentialReceiver
+from ztpipe.node.fanout import Fanout
 from ztpipe.node.filter import EthernetFrame, Filter
 from ztpipe.node.frames_in import InboundFrames
 from ztpipe.node.frames_out import OutboundFrames
@@ -21,6 +22,7 @@ from ztpipe.node.multicast import Multicaster
 from ztpipe.node.network import MAX_GROUPS, Network
 from ztpipe.node.seam import Outcome
 from ztpipe.node.status import NetworkStatus
+from ztpipe.wire.address import MulticastGroup
 from ztpipe.wire.errors import WireError
 from ztpipe.wire.netconf import NetworkConfig
 from ztpipe.wire.protocol import ErrorCode, Verb
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 
     from ztpipe.node.seam import ErrorHandler, Handler, OkHandler, PacketContext, Vl1
     from ztpipe.node.status import NetworkStatusRecord
-    from ztpipe.wire.address import MulticastGroup
     from ztpipe.wire.inetaddress import InetAddress
     from ztpipe.wire.verbs import Error
 
@@ -54,10 +55,13 @@ class Vl2Engine:
         self._credentials = CredentialReceiver(core, self._gate)
         self._filter = Filter(core)
         self._multicaster = Multicaster(core, self._groups, self._filter, self._pusher)
-        self._gatherer = Gatherer(core, self._gate, self._credentials, self._groups, self._multicaster)
+        self._fanout = Fanout(core, self._groups, self._pusher, self._multicaster)
+        self._gatherer = Gatherer(core, self._gate, self._credentials, self._groups, self._multicaster, self._fanout)
         self._requests = ConfigRequester(core)
-        self._configs = ConfigReceiver(core, self._gate, self._likes)
-        self._outbound = OutboundFrames(core, self._gate, self._filter, self._pusher, self._likes, self._multicaster)
+        self._configs = ConfigReceiver(core, self._gate, self._likes, self._fanout)
+        self._outbound = OutboundFrames(
+            core, self._gate, self._filter, self._pusher, self._likes, self._multicaster, self._fanout
+        )
         self._inbound = InboundFrames(
             core, self._gate, self._filter, self._credentials, self._gatherer, self._multicaster
         )
@@ -117,6 +121,7 @@ class Vl2Engine:
             return
         self._vl1.emit(Event("left", {"network": nwid}))
         self._groups.forget_network(nwid)
+        self._fanout.forget_network(nwid)
         self._core.trace.forget(nwid)
         self._vl1.emit(RemoveNetwork(nwid))
         self._vl1.emit(DestroyNetwork(nwid))
@@ -164,6 +169,7 @@ class Vl2Engine:
     def housekeeping(self, now: int) -> None:
         """Every 30 s: forget what is old."""
         self._groups.expire(now)
+        self._fanout.housekeeping(now)
         self._core.expire_authorisations(now)
         for network in self._core.networks.values():
             network.bridge.expire(now)
@@ -183,6 +189,13 @@ class Vl2Engine:
             self._core.drop("network_not_joined")
             return
         self._outbound.send(now, network, EthernetFrame(destination, source, ethertype, payload))
+
+    def group_in_use(self, now: int, nwid: int, destination: int, source: int, ethertype: int, payload: bytes) -> None:
+        """The data plane repeated this frame to its group by an entry that is due to be renewed."""
+        network = self._core.networks.get(nwid)
+        if network is not None:
+            frame = EthernetFrame(destination, source, ethertype, payload)
+            self._fanout.in_use(now, network, MulticastGroup(destination, 0), frame)
 
     def gather_asked(self, ctx: PacketContext, nwid: int, group: MulticastGroup, limit: int) -> None:
         """With a MULTICAST_FRAME that the data plane delivered somebody asked who else is in the group (vl2 §6.4)."""

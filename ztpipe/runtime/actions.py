@@ -47,6 +47,8 @@ class ActionRunner:
             act.InstallMember: self._install_member,
             act.InstallCredentials: self._install_credentials,
             act.RemoveMember: lambda a: tables.remove_member(a.nwid, a.address),
+            act.InstallGroup: self._install_group,
+            act.RemoveGroup: lambda a: tables.groups.remove((a.nwid, a.mac, a.adi)),
             act.ConfigureNetwork: networks.configure,
             act.DestroyNetwork: lambda a: networks.destroy(a.nwid),
             act.ObservedFrame: observed,
@@ -96,6 +98,11 @@ class ActionRunner:
     def _install_credentials(self, a: act.InstallCredentials) -> None:
         self._note(self._tables.install_credentials(a.nwid, a.address, a.credentials))
 
+    def _install_group(self, a: act.InstallGroup) -> None:
+        how = {"first": a.first, "limit": a.limit, "replicated": a.replicated}
+        times = {"renew_at": a.renew_at, "until": a.until}
+        self._note(self._tables.install_group(a.nwid, a.mac, a.adi, a.recipients, **how, **times))
+
     def _install_network(self, a: act.InstallNetwork) -> None:
         index = self._tables.install_network(
             a.nwid,
@@ -105,6 +112,7 @@ class ActionRunner:
             bridge=a.bridge,
             multicast=a.multicast,
             replicator=a.replicator,
+            bridged=a.bridged,
             policy=a.policy,
         )
         self._note(index is not None)

@@ -12,10 +12,11 @@ from __future__ import annotations
 import errno
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from ztpipe.kernel._kernel import ffi, lib
+from ztpipe.shm.groups import Groups
 from ztpipe.shm.policies import Policies
 from ztpipe.shm.region import Region, RegionError
 
@@ -83,6 +84,8 @@ class Tables:
         self._address_at: dict[int, int] = {}  # index -> address
         self._looked = 0
         self._policies = Policies(self._t)
+        #: who gets multicast frames
+        self.groups = Groups(self._t, self._policies)
 
     # ---- making ------------------------------------------------------------------------------------------------
 
@@ -135,6 +138,10 @@ class Tables:
         """May the peer workers forward what is for others, whoever it comes from?"""
         lib.zt_tables_set_relay(self._t, allowed)
 
+    def set_tunnel(self, used: bool) -> None:
+        """Does control itself reach peers that have no entry?"""
+        lib.zt_tables_set_tunnel(self._t, used)
+
     def now(self) -> int:
         """Node time in ms, as the workers see it."""
         return int(lib.zt_now(self._t))
@@ -158,15 +165,18 @@ class Tables:
         bridge: bool,
         multicast: bool = False,
         replicator: bool = False,
+        bridged: bool = False,
         policy: bytes | None = None,
     ) -> int | None:
         """Insert or change a network. Returns its index, None when the table is full.
 
         `policy`: its rules and our credentials (`ztpipe.rules.flat`); None: with rules, all frames take the slow path.
         `multicast`: it has any, else all that are received take the slow path; `replicator`: we are one of its.
+        `bridged`: there are active bridges besides us.
         """
         flags = (lib.ZT_NETWORK_ACCEPT_ALL if accept_all else 0) | (lib.ZT_NETWORK_BRIDGE if bridge else 0)
         flags |= (lib.ZT_NETWORK_MULTICAST if multicast else 0) | (lib.ZT_NETWORK_REPLICATOR if replicator else 0)
+        flags |= lib.ZT_NETWORK_BRIDGED if bridged else 0
         index = self._put("networks", lib.zt_network_put(self._t, nwid, mac, mtu, flags))
         if index is None:
             return None
@@ -184,12 +194,20 @@ class Tables:
         lib.zt_network_remove(self._t, nwid)
         self._networks.pop(nwid, None)
         self._policies.forget((nwid,))
+        self.groups.network_removed(nwid)
         for key in [key for key in self._members if key[0] == nwid]:
             self._forget_member(key)
 
     def network_index(self, nwid: int) -> int | None:
         """Index of an installed network: what `zt_tap_add` and ring records name it by."""
         return self._networks.get(nwid)
+
+    def install_group(self, nwid: int, mac: int, adi: int, recipients: Sequence[int], **how: Any) -> bool:
+        """Who gets frames for a group (`Groups.install`). False when there is no room."""
+        network = self._networks.get(nwid)
+        installed = network is not None and self.groups.install(network, (nwid, mac, adi), recipients, **how)
+        self.refused["groups"] += 0 if installed else 1
+        return installed
 
     # ---- peers -------------------------------------------------------------------------------------------------
 
