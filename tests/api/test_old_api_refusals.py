@@ -167,7 +167,9 @@ def test_nothing_is_an_empty_object(api: Api, body: str) -> None:
     assert api("POST", MEMBER, body).body["authorized"] is True
 
 
-@pytest.mark.parametrize("body", ["{bad", "[]", '"x"', "7", "true", '{"name": NaN}', "[" * 100_000, "\ud800"])
+@pytest.mark.parametrize(
+    "body", ["{bad", "[]", '"x"', "7", "true", '{"name": NaN}', '{"name": "\\uD800"}', "[" * 100_000, "\ud800"]
+)
 def test_what_is_no_object_is_refused(api: Api, body: str) -> None:
     data = body.encode("utf-8", "surrogatepass").decode("latin-1") if body == "\ud800" else body
     for path in ("/controller/network", NETWORK, MEMBER):

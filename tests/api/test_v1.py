@@ -98,6 +98,7 @@ def test_a_network_from_creation_to_deletion(api: Api, service: RecordedService)
         ([], None),
         ("", None),
         ('{"name": NaN}', None),
+        ('{"name": "\\ud800"}', None),
         ("[" * 100_000, None),
     ],
 )
@@ -121,8 +122,23 @@ def test_every_refusal_is_json(api: Api, network: str) -> None:
 
 
 def test_a_body_beyond_all_measure(api: Api, network: str) -> None:
-    answer = api("PATCH", network, {"name": "x" * (17 << 20)})
-    assert (answer.status, answer.body) == (413, {"error": "the body: expected at most 16 MiB"})
+    for method, path in (("PATCH", network), ("POST", "/controller/network")):
+        answer = api(method, path, {"name": "x" * (17 << 20)})
+        assert (answer.status, answer.body) == (413, {"error": "the body: expected at most 16 MiB"})
+
+
+def test_members_that_no_node_can_be(api: Api, network: str) -> None:
+    nwid = network.rpartition("/")[2]
+    for address in ("0000000000", "ffaabbccdd"):
+        for method, path in (
+            ("PATCH", f"{network}/members/{address}"),
+            ("POST", f"/controller/network/{nwid}/member/{address}"),
+        ):
+            answer = api(method, path, {"authorized": True})
+            assert (answer.status, answer.body["field"]) == (400, "id")
+        answer = api("PATCH", f"{network}/members", {"members": {"aabbccddee": {}, address: {}}})
+        assert (answer.status, answer.body["field"]) == (400, f"members.{address}")
+    assert api("GET", f"{network}/members").body["data"] == []
 
 
 def test_concurrent_writers_do_not_overwrite_each_other(api: Api, network: str) -> None:

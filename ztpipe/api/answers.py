@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 from aiohttp import web
 
@@ -68,11 +69,22 @@ async def read_json(request: web.Request) -> object:
     except UnicodeDecodeError as error:
         raise BadBody(_parse_error(1, error.start + 1, "invalid string: ill-formed UTF-8 byte")) from None
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return parse(text, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         raise BadBody(_describe(error, text)) from None
     except (ValueError, RecursionError) as error:
         raise BadBody(_parse_error(1, 1, str(error))) from None
+
+
+def parse(text: str, **options: Any) -> object:
+    """JSON, in texts that can be written again: half a surrogate pair, which escapes can spell, is a ValueError."""
+    value = json.loads(text, **options)
+    if "\\ud" in text.lower():
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError("invalid string: half of a surrogate pair") from None
+    return value
 
 
 async def read_json_or_none(request: web.Request) -> object:

@@ -150,7 +150,7 @@ def _guard(service: Service, access: Access) -> Middleware:
             failed = error.status == HTTPStatus.INTERNAL_SERVER_ERROR
             return answers.failure(error.message) if failed else answers.nothing(error.status)
         except web.HTTPRequestEntityTooLarge:
-            if request.path.startswith("/v1/"):
+            if request.path.startswith(("/v1/", "/controller", "/unstable/controller")):
                 error_text = f"the body: expected at most {_BODY_LIMIT >> 20} MiB"
                 return answers.document(request, {"error": error_text}, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
             return answers.nothing(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)

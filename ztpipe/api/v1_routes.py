@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -219,7 +218,8 @@ def _query(request: web.Request, kind: type[_T]) -> _T:
 async def _body(request: web.Request, kind: type[_T]) -> _T:
     _query(request, schemas.NoQuery)
     try:
-        value = json.loads(await answers.read_body(request), parse_constant=_refuse, parse_float=_number)
+        text = (await answers.read_body(request)).decode()
+        value = answers.parse(text, parse_constant=_refuse, parse_float=_number)
     except (ValueError, RecursionError) as error:
         message = f"the body: expected JSON: {error}"
         raise ControllerError(400, message, {"error": message}) from error

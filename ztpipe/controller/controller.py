@@ -11,14 +11,14 @@ from ztpipe.controller.actions import ControllerAction, MemberChanged
 from ztpipe.controller.addresses import Random
 from ztpipe.controller.change import ANYONE, Change, entry
 from ztpipe.controller.coerce import JsonObject
-from ztpipe.controller.errors import ControllerError, not_found
+from ztpipe.controller.errors import ControllerError, bad_value, not_found
 from ztpipe.controller.leases import AloneLeases, Leases
 from ztpipe.controller.listing import MemberQuery, NetworkQuery, Page
 from ztpipe.controller.others import Others
 from ztpipe.controller.serving import Serving
 from ztpipe.controller.state import Audit, NetworkState, State
 from ztpipe.controller.store import Store, StoreError
-from ztpipe.wire.address import format_address, format_nwid
+from ztpipe.wire.address import format_address, format_nwid, is_reserved_address
 from ztpipe.wire.identity import Identity
 from ztpipe.wire.inetaddress import InetAddress
 
@@ -149,8 +149,9 @@ class Controller:
         return _answer_object(self._member(nwid, address)[1])
 
     def update_member(self, now: int, nwid: int, address: int, body: Any, change: Change = ANYONE) -> JsonObject:
-        """Create or change a member; 404 if the network is unknown."""
+        """Create or change a member; 404 if the network is unknown, 400 if no node can have the address."""
         found = self._network(nwid)
+        _check_address(found, address, "id")
         before = found.members.get(address)
         change.check(before)
         record = member.updated(before, body, nwid, address, now)
@@ -161,6 +162,8 @@ class Controller:
         """Create or change several members of one network, all or none; in the order given."""
         found = self._network(nwid)
         change.check(found.record)
+        for address in bodies:
+            _check_address(found, address, f"members.{format_address(address)}")
         records = {
             address: member.updated(found.members.get(address), body, nwid, address, now)
             for address, body in bodies.items()
@@ -276,6 +279,12 @@ class Controller:
         except StoreError as error:
             self.counters["drop_store_failed"] += 1
             raise ControllerError(503, str(error), {"error": str(error)}) from error
+
+
+def _check_address(found: NetworkState, address: int, field: str) -> None:
+    """Refuse to add what can never ask; what was taken over from elsewhere may be changed."""
+    if is_reserved_address(address) and address not in found.members:
+        raise bad_value(field, "an address that a node can have: not 0, not ff...")
 
 
 def _audit(now: int, change: Change, kind: str) -> Audit:
