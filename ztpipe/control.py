@@ -106,6 +106,7 @@ class Control:
             await self._stop.wait()
             self._notifier.stopping()
             log.info("stopping")
+            self.controller.serving.remember(self.clock.now())
             self.feed(lambda node, now: node.stop(now))
         return self._exit_status
 

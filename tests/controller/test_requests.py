@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 
@@ -10,8 +11,10 @@ from tests.controller.support import METADATA, START, Bench, captured_identity, 
 from ztpipe.controller import ControllerAction, ControllerError, LocalConfig, LocalError, MemoryStore, SendPacket
 from ztpipe.controller.coerce import JsonObject
 from ztpipe.controller.push import PUSHES_PER_ROUND, REVOCATION_INTERVAL, REVOCATIONS_PER_PACKET
+from ztpipe.controller.serving import REMEMBER_MS
 from ztpipe.controller.status import ONLINE_WINDOW, StatusTable
 from ztpipe.controller.store import StoreError
+from ztpipe.controller.store_sqlite import SqliteStore
 from ztpipe.wire import dictionary
 from ztpipe.wire.credentials import CredentialType, Revocation
 from ztpipe.wire.identity import Identity
@@ -215,6 +218,34 @@ def test_nothing_is_pushed_to_members_that_are_offline_or_unknown(bench: Bench) 
     bench.pass_time(ONLINE_WINDOW)
     assert authorize(bench, A) == []
     assert authorize(bench, B) == []
+
+
+def test_members_that_were_online_are_told_after_a_restart(tmp_path: Path) -> None:
+    """Of a deauthorised one, too: the others would go on to talk to it."""
+
+    def started(now: int) -> Bench:
+        found = Bench(captured_identity("b-join-private", CONTROLLER), SqliteStore(tmp_path))
+        found.now = now
+        return found
+
+    third = identity_with_address(0x1122334455)
+    bench = started(START)
+    public_network(bench)
+    bench.request(NWID, third)
+    bench.pass_time(ONLINE_WINDOW)
+    for address in (A, B):
+        bench.request(NWID, node(address))
+    bench.pass_time(REMEMBER_MS)
+    again = started(bench.now)
+    assert again.pass_time(1_000) == []
+    again.controller.update_network(again.now, NWID, {"private": True})
+    told = again.controller.take_actions()
+    assert sorted(kinds(told)) == sorted((address, Verb.NETWORK_CONFIG) for address in (A, B))
+    told = authorize(again, A, authorized=False)
+    assert (A, Verb.ERROR) in kinds(told)
+    assert [revocation.target for revocation in revocations_in(told)[B]] == [A]
+    remembered = SqliteStore(tmp_path).remembered()
+    assert sorted(heard.address for heard in remembered) == sorted((A, B)), "the one that is offline is forgotten"
 
 
 def test_network_changes_are_pushed_to_members_online(bench: Bench) -> None:

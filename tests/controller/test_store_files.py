@@ -119,6 +119,7 @@ def test_a_database_of_the_first_format_is_converted(tmp_path: Path) -> None:
         store.save_network({"nwid": f"{NWID:016x}", "revision": 1})
     with sqlite3.connect(tmp_path / FILE_NAME) as old:
         old.execute("DROP TABLE audit")
+        old.execute("DROP TABLE heard")
         old.execute("PRAGMA user_version = 1")
     with SqliteStore(tmp_path) as store:
         assert store.audit(None, 10, None, None) == []

@@ -41,6 +41,7 @@ class Controller:
         self._state = State(store)
         self.serving = Serving(identity, self._state, random=random, leases=leases or AloneLeases())
         self.serving.schedule_ends()
+        self.serving.recall()
         self.others = Others(self._state, self.serving)
         self.counters = self.serving.counters
 

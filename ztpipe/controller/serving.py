@@ -16,14 +16,16 @@ from ztpipe.controller.leases import Leases
 from ztpipe.controller.push import PushQueue, RevocationQueue
 from ztpipe.controller.sending import UNASKED, Sender
 from ztpipe.controller.state import NetworkState, State
-from ztpipe.controller.status import StatusTable
-from ztpipe.controller.store import StoreError
+from ztpipe.controller.status import ONLINE_WINDOW, MemberStatus, StatusTable
+from ztpipe.controller.store import Heard, StoreError
 from ztpipe.wire.address import controller_of
 from ztpipe.wire.identity import Identity
 from ztpipe.wire.inetaddress import InetAddress
 from ztpipe.wire.protocol import ErrorCode
 
 _MAX_EXPIRIES: Final = 65_536
+REMEMBER_MS: Final = 5_000
+"""How often it is written down who asked; a process that is killed forgets no more than that."""
 
 
 class Serving:
@@ -47,6 +49,7 @@ class Serving:
         self._ends: list[tuple[int, int, int]] = []  # the same of members that expire
         self._actions: list[ControllerAction] = []
         self._changes: list[MemberChanged] = []
+        self._remembered = 0  # when the store was told last who is online, ms
 
     # --- requests --------------------------------------------------------------------------------------------------
 
@@ -140,8 +143,33 @@ class Serving:
     def tick(self, now: int) -> None:
         """Do what is due: pushes, revocations, ends of sign-ons."""
         self.statuses.prune(now)
+        if not 0 <= now - self._remembered < REMEMBER_MS:
+            self.remember(now)
         self._end_sign_ons(now)
         self.flush(now)
+
+    def remember(self, now: int) -> None:
+        """Write down who asked since the last time, so that they are told of changes after a restart too."""
+        heard = [
+            Heard(each.nwid, each.address, each.metadata, each.last_request, each.last_grant)
+            for each in self.statuses.since(self._remembered)
+        ]
+        try:
+            if heard:
+                self._state.remember(heard, now - ONLINE_WINDOW)
+        except StoreError:
+            self.counters["drop_store_failed"] += 1
+        else:
+            self._remembered = now
+
+    def recall(self) -> None:
+        """Know who was online before this process began."""
+        for heard in self._state.remembered():
+            found = self._state.network(heard.nwid)
+            record = found.members.get(heard.address) if found is not None else None
+            identity = member.identity(record) if record is not None else None
+            if identity is not None:
+                self.statuses.recall(MemberStatus(heard.nwid, identity, heard.metadata, heard.asked, heard.granted))
 
     def next_deadline(self, now: int) -> int | None:
         """When something is due next; None = nothing is pending."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from ztpipe.controller import coerce, member
 from ztpipe.controller.coerce import JsonObject
-from ztpipe.controller.store import DELETED, SharedStore, Store
+from ztpipe.controller.store import DELETED, Heard, RememberingStore, SharedStore, Store
 from ztpipe.controller.view import NetworkView
 from ztpipe.wire.address import format_address, format_nwid
 
@@ -122,6 +122,15 @@ class State:
                 network.deleted.add(address)
         else:
             network.put(address, record)
+
+    def remember(self, heard: Iterable[Heard], since: int) -> None:
+        """Keep who was online, if the store can, and forget those that asked before `since`."""
+        if isinstance(self._store, RememberingStore):
+            self._store.remember(heard, since)
+
+    def remembered(self) -> list[Heard]:
+        """Who was online before this process began, as far as the store knows."""
+        return self._store.remembered() if isinstance(self._store, RememberingStore) else []
 
     def note(self, line: JsonObject) -> None:
         """Add a line to the audit log."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Final
 
 from ztpipe.wire.identity import Identity
@@ -63,6 +64,15 @@ class StatusTable:
         while len(self._statuses) > self._capacity:
             self._remove(next(iter(self._statuses)))
         return True
+
+    def recall(self, status: MemberStatus) -> None:
+        """Take over what was known before a restart, in the order of the requests."""
+        self._statuses[status.nwid, status.address] = status
+        self._by_network.setdefault(status.nwid, set()).add(status.address)
+
+    def since(self, time: int) -> Iterator[MemberStatus]:
+        """Those whose last request was at `time` or later, newest first."""
+        return takewhile(lambda status: status.last_request >= time, reversed(self._statuses.values()))
 
     def get(self, nwid: int, address: int) -> MemberStatus | None:
         """The status of one member."""

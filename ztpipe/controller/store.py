@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
-from typing import Final, Protocol, runtime_checkable
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 from ztpipe.controller.coerce import JsonObject
 
@@ -53,6 +53,27 @@ class Store(Protocol):
 
     def audit(self, before: int | None, limit: int, nwid: str | None, member: str | None) -> list[JsonObject]:
         """Lines with an ID below `before`, newest first, each with its `id`; of one network or member if given."""
+
+
+class Heard(NamedTuple):
+    """That a member asked for its configuration: what is needed to send it something unasked, also after a restart."""
+
+    nwid: int
+    address: int
+    metadata: bytes
+    asked: int  # ms
+    granted: int | None  # when a configuration was sent last, ms
+
+
+@runtime_checkable
+class RememberingStore(Protocol):
+    """A store that knows after a restart who was online."""
+
+    def remember(self, heard: Iterable[Heard], since: int) -> None:
+        """Write what is new, and forget what was heard before `since`."""
+
+    def remembered(self) -> list[Heard]:
+        """All of it, in the order in which they asked."""
 
 
 @runtime_checkable

@@ -16,11 +16,11 @@ from types import TracebackType
 from typing import Final, Self
 
 from ztpipe.controller.coerce import JsonObject, integer
-from ztpipe.controller.store import AUDIT_CAPACITY, StoreError
+from ztpipe.controller.store import AUDIT_CAPACITY, Heard, StoreError
 from ztpipe.controller.store_import import member_files, network_files
 
 FILE_NAME: Final = "controller.db"
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 LOCKED_MS: Final = 250
 """How long a write waits for another process that has the file locked; the node waits with it."""
 APPLICATION_ID: Final = 0x7A746370  # "ztcp": tells our file from any other SQLite file
@@ -48,13 +48,24 @@ CREATE TABLE audit (
 );
 CREATE INDEX audit_by_network ON audit (nwid, id);
 """
+_HEARD_SCHEMA: Final = """
+CREATE TABLE heard (
+    nwid TEXT NOT NULL,
+    address TEXT NOT NULL,
+    metadata BLOB NOT NULL,
+    asked INTEGER NOT NULL,
+    granted INTEGER,
+    PRIMARY KEY (nwid, address)
+) WITHOUT ROWID;
+"""
 #: Statements that make the next format of the one before, by the format they start from.
-_MIGRATIONS: Final = {1: _AUDIT_SCHEMA}
+_MIGRATIONS: Final = {1: _AUDIT_SCHEMA, 2: _HEARD_SCHEMA}
 _AUDIT: Final = (
     "SELECT id, object FROM audit WHERE id < ?1 AND (?2 IS NULL OR nwid = ?2) AND (?3 IS NULL OR member = ?3)"
     " ORDER BY id DESC LIMIT ?4"
 )
 _SAVE_NETWORK: Final = "INSERT OR REPLACE INTO network (nwid, revision, object) VALUES (?, ?, ?)"
+_SAVE_HEARD: Final = "INSERT OR REPLACE INTO heard (nwid, address, metadata, asked, granted) VALUES (?, ?, ?, ?, ?)"
 _SAVE_MEMBER: Final = "INSERT OR REPLACE INTO member (nwid, address, revision, object) VALUES (?, ?, ?, ?)"
 
 
@@ -149,6 +160,20 @@ class SqliteStore:
             rows = self._db.execute(_AUDIT, (top, nwid, member, limit)).fetchall()
         return [{"id": number, **self._decode(f"audit line {number}", text)} for number, text in rows]
 
+    def remember(self, heard: Iterable[Heard], since: int) -> None:
+        """Write who asked since the last time, and forget those that asked before `since`."""
+        rows = [(f"{each.nwid:016x}", f"{each.address:010x}", *each[2:]) for each in heard]
+        with self._failures("cannot write"), self.transaction():
+            self._db.executemany(_SAVE_HEARD, rows)
+            self._db.execute("DELETE FROM heard WHERE asked < ?", (since,))
+
+    def remembered(self) -> list[Heard]:
+        """Who asked lately, before this process began too."""
+        with self._failures("cannot read"):
+            query = "SELECT nwid, address, metadata, asked, granted FROM heard ORDER BY asked"
+            rows = self._db.execute(query).fetchall()
+        return [Heard(int(nwid, 16), int(address, 16), *rest) for nwid, address, *rest in rows]
+
     def _prepare(self) -> None:
         """Check that the file is sound and ours, and create the tables in a new one."""
         damage = self._db.execute("PRAGMA quick_check(1)").fetchone()
@@ -167,7 +192,7 @@ class SqliteStore:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if tables == 0:
-            self._run(_SCHEMA + _AUDIT_SCHEMA)
+            self._run(_SCHEMA + _AUDIT_SCHEMA + _HEARD_SCHEMA)
             self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             self._import()
