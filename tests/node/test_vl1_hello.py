@@ -69,17 +69,22 @@ def test_encrypted_hello_of_a_known_peer_is_answered(bench):
         assert bench.answer(peer, bench.say(peer, Verb.HELLO, payload, suite=suite), Verb.HELLO)
 
 
-def test_identity_gate_admits_one_newcomer_per_prefix_and_2_s(bench):
-    first, second = bench.puppet(5), bench.puppet(6)
-    near = first.remote._replace(port=5)
-    assert Verb.OK in bench.verbs(first, bench.hello(first))
-    assert bench.verbs(second, bench.hello(second, remote=near)) == []
+def test_identity_gate_admits_eight_newcomers_of_a_prefix_then_one_in_2_s(bench):
+    """Nodes of one LAN that start together meet at once; a crowd from there does not cost more than it should."""
+    remote = bench.puppet(5).remote
+    crowd = [bench.puppet(number) for number in range(5, 15)]
+    for port, newcomer in enumerate(crowd[:8], start=1):
+        assert Verb.OK in bench.verbs(newcomer, bench.hello(newcomer, remote=remote._replace(port=port)))
+    ninth, tenth = crowd[8:]
+    near = remote._replace(port=9)
+    assert bench.verbs(ninth, bench.hello(ninth, remote=near)) == []
     assert bench.drops["hello_identity_rate"] == 1
     bench.now += 1_999
-    assert bench.verbs(second, bench.hello(second, remote=near)) == []
+    assert bench.verbs(ninth, bench.hello(ninth, remote=near)) == []
     bench.now += 1
-    assert Verb.OK in bench.verbs(second, bench.hello(second, remote=near))
-    assert Verb.OK in bench.verbs(first, bench.hello(first))  # known peers are not limited
+    assert Verb.OK in bench.verbs(ninth, bench.hello(ninth, remote=near))
+    assert bench.verbs(tenth, bench.hello(tenth, remote=near)) == []
+    assert Verb.OK in bench.verbs(ninth, bench.hello(ninth, remote=near))  # known peers are not limited
 
 
 def test_address_that_does_not_follow_from_the_key_is_refused(bench):

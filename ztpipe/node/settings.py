@@ -53,7 +53,7 @@ class NodeSettings:
 
     protocol_version: announced in HELLO and OK(HELLO). 5..11 makes every peer speak suite 1 to us (vl1-wire §5.1).
     max_suite: the strongest suite we send; 1 keeps us on Salsa20/12 even towards peers that announce 12.
-    identity_gate_ms: one unknown identity per source prefix in this time (vl1-behaviour §2.6 gate 1).
+    identity_gate_ms: one unknown identity per source prefix in this time, after a few (vl1-behaviour §2.6 gate 1).
     platform: the ``o`` key of configuration requests.
     path_mtu_discovery: probe the paths of active peers for the size of datagram that they carry.
     strict_filtering: drop inbound frames that rules cannot judge (docs/filtering.md), where a network has rules.
