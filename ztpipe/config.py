@@ -102,6 +102,13 @@ def _cpus(value: object) -> object:
     return tuple(cpu(item) for item in items) or None
 
 
+def _routing_table(value: object) -> object:
+    number = _integer(0, 0xFFFFFFFF)(value)
+    if number in (253, 254, 255):  # default, main, local: the kernel's own
+        raise ValueError
+    return number
+
+
 def _directory(value: object) -> object:
     if not isinstance(value, str | Path) or not str(value):
         raise TypeError
@@ -161,6 +168,8 @@ KNOBS: Final[tuple[Knob, ...]] = (
     Knob("sandbox", "sandbox", _ON_OFF, "Refuse the workers all system calls that they do not need.", _boolean),
     Knob("strict_filtering", "strictFiltering", _ON_OFF, "Drop inbound frames that hide their contents from rules.",
          _boolean),
+    Knob("routing_table", "routingTable", "a number from 0 to 4294967295, but not 253 to 255",
+         "Routing table for managed routes, and mark of our own packets; 0: main table, no rules.", _routing_table),
     Knob("controller_database", "controllerDatabase", "a PostgreSQL URI or connection string",
          "Database that several controllers with one identity share, instead of a file.", _conninfo, secret=True),
     Knob("run_dir", "runDir", "the path of a directory", "Directory for sockets between our processes.", _directory),
@@ -216,6 +225,7 @@ class Config(msgspec.Struct, frozen=True):
     user: str | None = None  # None: zerotier-one, if there is such a user
     sandbox: bool = True
     strict_filtering: bool = False
+    routing_table: int = 0
     controller_database: str = ""
 
     @property

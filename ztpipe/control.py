@@ -22,6 +22,7 @@ from ztpipe.config import Config
 from ztpipe.host import underlay
 from ztpipe.host.netevents import Change
 from ztpipe.host.netlink import Netlink
+from ztpipe.host.policyrouting import PolicyRouting
 from ztpipe.ipc import GatherAsked, PuntKind, iter_punts
 from ztpipe.log import configure as configure_log
 from ztpipe.node.actions import ControllerRequest, Event
@@ -91,7 +92,11 @@ class Control:
     async def run(self) -> int:
         """Start everything, wait for a signal, stop everything; undone in the opposite order even if a step fails."""
         async with contextlib.AsyncExitStack() as stack:
-            self.netlink = await stack.enter_async_context(Netlink())
+            table = self.config.routing_table
+            self.netlink = await stack.enter_async_context(Netlink(table))
+            self.policy = PolicyRouting(self.netlink, table, self.home.path / "routing-table")
+            stack.push_async_callback(self.policy.stop)
+            await self.policy.start()
             self._start_data_plane(stack)
             self._start_node(stack)
             await self._sync_underlay()
@@ -123,6 +128,7 @@ class Control:
             workers=self.supervisor.socket_workers,
             gro=config.gro_offload,
             changed=lambda found: self.feed(lambda node, now: node.set_bindings(now, found)),
+            mark=config.routing_table,
         )
         stack.callback(self.bindings.close)
         self.tunnel = self.bindings.tunnel = self._make_tunnel()
@@ -158,6 +164,7 @@ class Control:
             now=self.clock.now,
             received=self._from_tunnel,
             changed=self.bindings.announce,
+            mark=self.config.routing_table,
         )
 
     def _start_node(self, stack: contextlib.AsyncExitStack) -> None:
@@ -414,12 +421,14 @@ class Control:
             await self._host_changed.wait()
             await asyncio.sleep(_MEND_PAUSE)
             self._host_changed.clear()
+            await self.policy.ensure()
             await self.networks.reassert()
 
     def _scan_groups(self) -> None:
         self.networks.scan_all_groups()
 
     async def _reassert(self) -> None:
+        await self.policy.ensure()
         await self.networks.reassert()
         await self.networks.reassert_name_servers()
         await self._sync_underlay()

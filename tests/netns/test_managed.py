@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.pairs import Pair, joined, ztpipe
-from ztpipe.lab import Lab, LabNode, Namespace
+from ztpipe.lab import Gateway, Lab, LabNode, Namespace
 from ztpipe.lab.traffic import ping
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(180)]
@@ -108,11 +108,59 @@ def test_full_tunnel_keeps_the_underlay(pair: Pair) -> None:
     assert device in pair.b.run("ip", "route", "get", outside).stdout
     assert device in pair.b.run("ip", "route", "get", "10.66.9.1").stdout
     ping(pair.b, outside, count=2)
-    assert ping(pair.b, outside, count=20, interval=0.2).lost == 0
+    assert ping(pair.b, outside, count=10, interval=0.1).lost == 0
     assert member.peer(pair.nodes[0].address)["paths"][0]["address"].startswith("10.66.9.1/")
     member.join(pair.nwid, {"allowDefault": False})
     settle("the halves to go", lambda: "0.0.0.0/1" not in routes(pair.b))
     assert "default via 10.66.9.1" in routes(pair.b)
+
+
+def _in_a_table(host: Namespace, lab: Lab) -> LabNode:
+    """Its sockets are bound to no device, so that nothing but their mark keeps them off the overlay."""
+    return Gateway(host, lab.directory, flags=["--routing-table", "5050"], settings={"bind": ["0.0.0.0"]})
+
+
+def test_policy_routing() -> None:
+    """Managed routes in a table of their own: the main table and the underlay stay, and the rules come and go."""
+    outside = "198.51.100.7"
+    with Lab("zpm") as lab:
+        pair = joined(lab, "m", "10.66.9", "10.67.9", ztpipe(), _in_a_table)
+        member = pair.nodes[1]
+        rules = lambda: pair.b.run("ip", "rule").stdout + pair.b.run("ip", "-6", "rule").stdout  # noqa: E731
+        table = lambda: pair.b.run("ip", "route", "show", "table", "5050", check=False).stdout  # noqa: E731
+        pair.b.run("ip", "rule", "add", "from", "192.0.2.1", "lookup", "5050")  # somebody's
+        pair.a.run("ip", "addr", "add", f"{outside}/32", "dev", "lo")
+        pair.b.run("ip", "route", "add", "default", "via", "10.66.9.1", "dev", "eth0", "onlink")
+        pair.b.run("ip", "route", "del", "10.66.9.0/24", "dev", "eth0")
+        pair.b.run("ip", "route", "add", "198.51.100.8/32", "dev", "eth0")
+        member.join(pair.nwid, {"allowDefault": True})
+        targets = [("0.0.0.0/0", f"{pair.overlay}.1"), ("10.70.1.0/24", f"{pair.overlay}.1")]
+        change(
+            pair,
+            routes=[{"target": f"{pair.overlay}.0/24"}, *({"target": target, "via": via} for target, via in targets)],
+        )
+        settle("the routes", lambda: "default via" in table() and "10.70.1.0/24" in table())
+        assert "0.0.0.0/1" not in routes(pair.b) and "10.70.1.0/24" not in routes(pair.b)
+        device = member.network(pair.nwid)["portDeviceName"]
+        for target, mark, way in ((outside, "0", device), (outside, "5050", "eth0"), ("198.51.100.8", "0", "eth0")):
+            assert f"dev {way}" in pair.b.run("ip", "route", "get", target, "mark", mark).stdout
+        ping(pair.b, outside, count=2)
+        assert ping(pair.b, outside, count=10, interval=0.1).lost == 0
+        assert member.peer(pair.nodes[0].address)["paths"][0]["address"].startswith("10.66.9.1/")
+        pair.b.run("ip", "rule", "del", "pref", "30001")
+        pair.b.run("ip", "-6", "rule", "del", "pref", "30000")
+        settle("the rules to come back", lambda: rules().count("lookup 5050 proto 93") == rules().count("proto 93") / 2)
+        assert isinstance(member, Gateway)
+        member.flags = []
+        restart(member)
+        settle("no rules", lambda: "proto 93" not in rules())
+        settle("the halves", lambda: "0.0.0.0/1" in routes(pair.b))
+        member.flags = ["--routing-table", "5051"]
+        restart(member)
+        settle("rules for another table", lambda: rules().count("lookup 5051 proto 93") == 2)
+        assert member.stop() == 0
+        assert rules().count("proto 93") == 0 and "from 192.0.2.1 lookup 5050" in rules()
+        assert not (member.home / "routing-table").exists()
 
 
 def test_name_servers(pair: Pair, resolv_conf: Callable[[Namespace], Path]) -> None:

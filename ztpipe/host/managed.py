@@ -10,7 +10,7 @@ import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from ztpipe.host.netlink import ManagedRoute, Netlink, halves
+from ztpipe.host.netlink import ManagedRoute, Netlink
 from ztpipe.wire.inetaddress import InetAddress, IpScope
 from ztpipe.wire.netconf import NetworkConfig
 
@@ -107,7 +107,7 @@ class ManagedDevice:
 
     async def _apply(self, wanted: Plan) -> None:
         for route in _without(self.applied.routes, wanted.routes):
-            for half in halves(route):
+            for half in self.netlink.parts(route):
                 if half in self.made:
                     await self.netlink.remove_route(self.index, half)
                     self.made.discard(half)
@@ -132,7 +132,7 @@ class ManagedDevice:
             if await self.netlink.add_address(self.index, self.name, address):
                 self.made.add(address)
         for route in self.applied.routes:
-            for half in halves(route):
+            for half in self.netlink.parts(route):
                 if await self.netlink.add_route(self.index, half):
                     self.made.add(half)
 

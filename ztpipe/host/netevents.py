@@ -20,17 +20,19 @@ _BUFFER: Final = 1 << 16
 _SETTLE_SECONDS: Final = 0.05
 _READS_PER_TURN: Final = 64
 
-_GROUPS: Final = 0x1 | 0x10 | 0x100 | 0x40 | 0x400  # RTMGRP_LINK, IPV4_IFADDR, IPV6_IFADDR, IPV4_ROUTE, IPV6_ROUTE
+#: RTMGRP_LINK, IPV4_IFADDR, IPV6_IFADDR, IPV4_ROUTE, IPV6_ROUTE, IPV4_RULE, and RTNLGRP_IPV6_RULE
+_GROUPS: Final = 0x1 | 0x10 | 0x100 | 0x40 | 0x400 | 0x80 | 0x40000
 
 
 class Change(Flag):
-    """LINKS: links or their addresses are others than before. ROUTES: a route was removed."""
+    """LINKS: links or their addresses are others than before. ROUTES: a route or a rule was removed."""
 
     LINKS = auto()
     ROUTES = auto()
 
 
-_TYPES: Final = {16: Change.LINKS, 17: Change.LINKS, 20: Change.LINKS, 21: Change.LINKS, 25: Change.ROUTES}
+_TYPES: Final = {16: Change.LINKS, 17: Change.LINKS, 20: Change.LINKS, 21: Change.LINKS, 25: Change.ROUTES,
+                 33: Change.ROUTES}  # fmt: skip
 _EVERYTHING: Final = Change.LINKS | Change.ROUTES
 
 

@@ -58,7 +58,9 @@ class ManagedRoute:
 class Netlink:
     """A netlink socket for requests, and one for events while somebody follows them. Use as `async with Netlink()`."""
 
-    def __init__(self) -> None:
+    def __init__(self, table: int = 0) -> None:
+        """`table`: where managed routes go, 0: the main one."""
+        self._table = table
         self._route: AsyncIPRoute | None = None
         self._listing = asyncio.Lock()
 
@@ -159,12 +161,45 @@ class Netlink:
             )
 
     async def add_route(self, index: int, route: ManagedRoute) -> bool:
-        """Main table, protocol static. With a gateway: metric 5000. False: such a route is there already."""
-        return await _added(self._ip.route("add", **_route_fields(index, route)))
+        """Protocol static. With a gateway: metric 5000. False: such a route is there already."""
+        return await _added(self._ip.route("add", **self._route_fields(index, route)))
 
     async def remove_route(self, index: int, route: ManagedRoute) -> None:
         with _tolerate(3, 19):  # gone already
-            await self._ip.route("del", **_route_fields(index, route))
+            await self._ip.route("del", **self._route_fields(index, route))
+
+    def parts(self, route: ManagedRoute) -> tuple[ManagedRoute, ...]:
+        """What is installed for a route; in a table of its own a default route replaces nobody's."""
+        return (route,) if self._table else halves(route)
+
+    async def rules(self) -> list[Any]:
+        """The rules of both families, as the kernel tells them."""
+        return await self._list(self._ip.get_rules)
+
+    async def add_rule(self, fields: Mapping[str, Any]) -> bool:
+        """False: it is there already."""
+        return await _added(self._ip.rule("add", **fields))
+
+    async def remove_rule(self, fields: Mapping[str, Any]) -> None:
+        with _tolerate(errno.ENOENT, errno.ESRCH):  # gone already
+            await self._ip.rule("del", **fields)
+
+    def _route_fields(self, index: int, route: ManagedRoute) -> dict[str, Any]:
+        target = route.target
+        network = ipaddress.ip_network((target.ip, target.port), strict=False)
+        fields: dict[str, Any] = {
+            "family": _AF_INET if len(target.ip) == 4 else _AF_INET6,
+            "dst": str(network),
+            "oif": index,
+            "proto": _PROTO_STATIC,
+        }
+        if self._table:
+            fields["table"] = self._table
+        if route.via is not None:
+            fields |= {"gateway": str(ipaddress.ip_address(route.via.ip)), "priority": _METRIC}
+        if route.source is not None:
+            fields["prefsrc"] = str(ipaddress.ip_address(route.source.ip))
+        return fields
 
     async def changes(self) -> AsyncIterator[Change]:
         """Yields after something changed, bursts folded into one. Raises OSError."""
@@ -189,22 +224,6 @@ def halves(route: ManagedRoute) -> tuple[ManagedRoute, ...]:
     zero = bytes(len(route.target.ip))
     targets = (InetAddress(zero, 1), InetAddress(b"\x80" + zero[1:], 1))
     return tuple(replace(route, target=target) for target in targets)
-
-
-def _route_fields(index: int, route: ManagedRoute) -> dict[str, Any]:
-    target = route.target
-    network = ipaddress.ip_network((target.ip, target.port), strict=False)
-    fields: dict[str, Any] = {
-        "family": _AF_INET if len(target.ip) == 4 else _AF_INET6,
-        "dst": str(network),
-        "oif": index,
-        "proto": _PROTO_STATIC,
-    }
-    if route.via is not None:
-        fields |= {"gateway": str(ipaddress.ip_address(route.via.ip)), "priority": _METRIC}
-    if route.source is not None:
-        fields["prefsrc"] = str(ipaddress.ip_address(route.source.ip))
-    return fields
 
 
 async def _added(request: Awaitable[object]) -> bool:

@@ -31,6 +31,7 @@ class UdpBinding:
     local: InetAddress
     interface: str
     mtu: int = 0  # of the device; 0: not known
+    mark: int = 0  # of packets, for policy routing; 0: none
     sockets: list[socket.socket] = field(default_factory=list)
 
     @property
@@ -59,9 +60,11 @@ class UdpBinding:
         self.sockets.clear()
 
 
-def open_binding(number: int, local: InetAddress, interface: str, *, workers: int, gro: bool) -> UdpBinding:
+def open_binding(
+    number: int, local: InetAddress, interface: str, *, workers: int, gro: bool, mark: int = 0
+) -> UdpBinding:
     """Bind `workers` sockets to `local`, on its device if there is one. Raises OSError (EADDRINUSE, ...)."""
-    binding = UdpBinding(number, local, interface)
+    binding = UdpBinding(number, local, interface, mark=mark)
     try:
         add_sockets(binding, workers, gro=gro)
     except OSError:
@@ -79,7 +82,16 @@ def add_sockets(binding: UdpBinding, workers: int, *, gro: bool) -> None:
         for sock in binding.sockets:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     while len(binding.sockets) < workers:
-        binding.sockets.append(_open(binding.local, binding.interface, shared=workers > 1, gro=gro))
+        sock = _open(binding.local, binding.interface, shared=workers > 1, gro=gro)
+        binding.sockets.append(sock)
+        set_mark(sock, binding.mark)
+
+
+def set_mark(sock: socket.socket, mark: int) -> None:
+    """Have policy routing send what leaves here past the managed routes; needs CAP_NET_ADMIN, as making a TAP does."""
+    if mark:
+        with contextlib.suppress(PermissionError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
 
 
 def _open(local: InetAddress, interface: str, *, shared: bool, gro: bool) -> socket.socket:

@@ -47,8 +47,10 @@ class Bindings:
         workers: int,
         gro: bool,
         changed: Callable[[list[Binding]], None],
+        mark: int = 0,
     ) -> None:
         self._carrier, self._workers, self._gro, self._changed = carrier, workers, gro, changed
+        self._mark = mark
         self.ports = list(ports)
         self.by_id: dict[int, UdpBinding] = {}
         self.tunnel: TcpTunnel | None = None
@@ -87,7 +89,7 @@ class Bindings:
     def _open(self, local: InetAddress, interface: str) -> None:
         number = self._free_id()
         try:
-            binding = open_binding(number, local, interface, workers=self._workers, gro=self._gro)
+            binding = open_binding(number, local, interface, workers=self._workers, gro=self._gro, mark=self._mark)
         except OSError as error:
             level = log.debug if error.errno == errno.EADDRNOTAVAIL else log.warning
             level("cannot bind", address=local.text(), error=str(error))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import Final
 
 import structlog
 
+from ztpipe.host.sockets import set_mark
 from ztpipe.runtime.fallback import Fallback, carries
 from ztpipe.runtime.slowpath import SlowPathCounters
 from ztpipe.wire import tcprelay
@@ -34,7 +36,10 @@ class Tunnel(asyncio.Protocol):
         now: Callable[[], int],
         received: Callable[[InetAddress, bytes], None],
         changed: Callable[[], None],
+        mark: int = 0,
     ) -> None:
+        """`mark`: of what we send to the relay, for policy routing."""
+        self._mark = mark
         self.fallback, self.relay = fallback, relay
         self._counters, self._version = counters, version
         self._now, self._received, self._changed = now, received, changed
@@ -105,7 +110,7 @@ class Tunnel(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                await loop.create_connection(lambda: self, relay.host, relay.port)
+                await loop.create_connection(lambda: self, sock=await self._dial(relay))
             self._failed = False
         except (OSError, TimeoutError) as error:
             if not self._failed:
@@ -113,6 +118,17 @@ class Tunnel(asyncio.Protocol):
             self._failed = True
             self._counters.drop("tcp_relay_connect", 1)
             await asyncio.sleep(RETRY_SECONDS)
+
+    async def _dial(self, relay: InetAddress) -> socket.socket:
+        sock = socket.socket(socket.AF_INET if len(relay.ip) == 4 else socket.AF_INET6)
+        try:
+            sock.setblocking(False)
+            set_mark(sock, self._mark)
+            await asyncio.get_running_loop().sock_connect(sock, (relay.host, relay.port))
+        except BaseException:
+            sock.close()
+            raise
+        return sock
 
     def _connected(self, task: asyncio.Task[None]) -> None:
         self._connecting = None
