@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import time
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.kernel.stages_lab import ALL_OFFLOADS, A, Lab, Pipe, Record
 from tests.kernel.strategies import body
@@ -182,6 +185,58 @@ def test_gro_keeps_a_batch_together() -> None:
         assert got.datagrams() == parts
         assert (got.seg, got.nseg) == (1427, 44)
         assert got.remote == one.endpoint(one.socket)
+
+
+@pytest.mark.parametrize("offload", [ALL_OFFLOADS, NO_GSO])
+def test_what_gro_does_not_gather_is_gathered_here(offload: int) -> None:
+    with UdpLab(offload=offload) as lab:
+        for data in equal(16, 50):
+            lab.other.sendto(data, lab.socket.getsockname())
+        lab.pull(16)  # one by one if GRO is on: from now on many are taken at once
+        sizes = [1432, 1432, 700, 1432, 300, 301, 28, 28, 1432]
+        for number, size in enumerate(sizes):
+            lab.other.sendto(body(size, number), lab.socket.getsockname())
+        records = lab.pull(len(sizes))
+        assert [part for r in records for part in r.datagrams()] == [body(size, i) for i, size in enumerate(sizes)]
+        assert [(r.seg, r.nseg) for r in records] == [(1432, 3), (1432, 2), (301, 2), (28, 1), (1432, 1)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    batches=st.lists(st.tuples(st.integers(1, 40), st.integers(1, 1500), st.booleans()), min_size=1, max_size=12),
+    gro=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_any_mixture_arrives_whole_and_in_order(batches: list[tuple[int, int, bool]], gro: bool, seed: int) -> None:
+    """Batches and single datagrams of two senders, and rings that are full now and then."""
+    rng = random.Random(seed)
+    with UdpLab(slots=2) as one, UdpLab(offload=ALL_OFFLOADS if gro else NO_GSO, slots=2) as two:
+        sent: dict[Endpoint, list[bytes]] = {one.endpoint(one.socket): [], two.endpoint(two.other): []}
+        got: dict[Endpoint, list[bytes]] = {sender: [] for sender in sent}
+        for number, (count, size, together) in enumerate(batches):
+            parts = [body(size, number * 40 + i) for i in range(count)]
+            if together:
+                record = one.to_other(parts)
+                record.remote = two.endpoint(two.socket)
+                one.push([record])
+                sent[one.endpoint(one.socket)] += parts
+            else:
+                for part in parts:
+                    two.other.sendto(part, two.socket.getsockname())
+                sent[two.endpoint(two.other)] += parts
+            for _ in range(rng.randrange(3)):  # more calls than the ring has slots for
+                lib.zt_udp_pull(two.udp, 7)
+            if rng.random() < 0.5:
+                collect(got, two.rings[0][0].take())
+        collect(got, two.pull(sum(map(len, sent.values())) - sum(map(len, got.values()))))
+        assert got == sent
+        assert two.counts()["udp_receive_datagrams"] == sum(map(len, sent.values()))
+
+
+def collect(got: dict[Endpoint, list[bytes]], records: list[Record]) -> None:
+    for record in records:
+        assert record.remote is not None
+        got[record.remote] += record.datagrams()
 
 
 def test_a_datagram_longer_than_the_buffer() -> None:

@@ -39,6 +39,7 @@ struct zt_socket {
     uint32_t binding;
     bool v6;
     int64_t plain_until; /* no UDP_SEGMENT before this time */
+    uint32_t singles;    /* datagrams received one by one since GRO last gathered any */
 };
 
 #define ZT_SOCKETS 256u

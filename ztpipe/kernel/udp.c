@@ -1,7 +1,8 @@
 /* udp.c: UDP sockets <-> rings of the crypto workers (stages.h).
  *
- * Pull: one recvmsg takes what the kernel's GRO has gathered, straight into the slot of the ring that the datagram before it took; without
- * GRO, recvmmsg. Push: a record of equal datagrams leaves as one message with UDP_SEGMENT, and as many records as there are leave in one
+ * Pull: one recvmsg takes what the kernel's GRO has gathered, straight into the slot of the ring that the datagram before it took. Where GRO
+ * is off or has nothing to gather (a poor card, many senders), one recvmmsg takes many, and equal ones of one sender are put back to back as
+ * GRO would have. Push: a record of equal datagrams leaves as one message with UDP_SEGMENT, and as many records as there are leave in one
  * sendmmsg. Where the kernel refuses UDP_SEGMENT, the socket goes on without it.
  *
  * What is for others goes no further than this worker while the node is a root (relay.h).
@@ -18,8 +19,21 @@
 #define UDP_ROOM (UDP_RUNS * 2 * ZT_REC_ALIGN + ((UDP_PAYLOAD + ZT_REC_ALIGN - 1) & ~(ZT_REC_ALIGN - 1)))
 #define UDP_BULK (48u * 1024u) /* a slot this full is handed over at once */
 #define UDP_BURST 32           /* receive calls on one socket before the next has its turn */
-#define PLAIN_MESSAGES 32u     /* per recvmmsg */
-#define PLAIN_BYTES 10240u     /* longer than any VL1 packet */
+#define WAITING 32u            /* messages per recvmmsg */
+#define STRIDE (UDP_PAYLOAD + 1 + 4096 + 320) /* of their buffers: not all in the same sets of the caches */
+#define PLAIN_BYTES 10240u     /* longer than any VL1 packet; without GRO no message need be longer */
+#define SINGLES 16u            /* so many datagrams in a row that GRO did not gather, and they are taken by recvmmsg */
+
+/* Messages of one socket that recvmmsg gave; those from `next` on are still to be taken. */
+struct zt_waiting {
+    uint32_t next, got;
+    uint32_t binding;
+    struct mmsghdr message[WAITING];
+    struct iovec iov[WAITING];
+    union zt_name name[WAITING];
+    union zt_control control[WAITING];
+    uint8_t data[WAITING][STRIDE];
+};
 
 struct zt_udp {
     struct zt_context *c;
@@ -33,7 +47,7 @@ struct zt_udp {
     struct zt_sockets sockets;
     struct zt_outbox box;
     struct zt_relay *relay;
-    uint8_t plain[PLAIN_MESSAGES][PLAIN_BYTES];
+    struct zt_waiting waiting;
     uint8_t mixed[UDP_PAYLOAD]; /* a record of several fates */
 };
 
@@ -167,8 +181,8 @@ static void take(struct zt_udp *u, const struct zt_rec *rec, uint8_t *data) {
     }
 }
 
-static uint32_t gro_size(struct msghdr *m) {
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c != NULL; c = CMSG_NXTHDR(m, c)) {
+static uint32_t gro_size(const struct msghdr *m) {
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c != NULL; c = CMSG_NXTHDR((struct msghdr *)(uintptr_t)m, c)) {
         if (c->cmsg_level == SOL_UDP && c->cmsg_type == UDP_GRO) {
             int size;
             memcpy(&size, CMSG_DATA(c), sizeof size);
@@ -179,7 +193,7 @@ static uint32_t gro_size(struct msghdr *m) {
 }
 
 /* Fill in a record for `got` bytes received as `m` says. False: not usable, counted. */
-static bool describe(struct zt_udp *u, const struct zt_socket *s, struct zt_rec *rec, struct msghdr *m, size_t got) {
+static bool describe(struct zt_udp *u, uint32_t binding, struct zt_rec *rec, const struct msghdr *m, size_t got) {
     if ((m->msg_flags & MSG_TRUNC) != 0) {
         zt_count(u->c, ZT_C_drop_truncated_datagram, 1);
         return false;
@@ -192,14 +206,17 @@ static bool describe(struct zt_udp *u, const struct zt_socket *s, struct zt_rec 
     size = size == 0 || size > got ? (uint32_t)got : size;
     rec->len = (uint32_t)got;
     rec->peer = ZT_NONE;
-    rec->binding = (uint16_t)s->binding;
+    rec->binding = (uint16_t)binding;
     rec->seg = (uint16_t)size;
     rec->nseg = (uint16_t)((got + size - 1) / size);
     return true;
 }
 
-/* One receive call: how many messages it gave; 0 none; -1 no room. */
-static int pull_gro(struct zt_udp *u, const struct zt_socket *s) {
+/* Give up on gathering after so many single datagrams, until there is a batch again. */
+static void judge_gro(struct zt_socket *s, uint32_t nseg) { s->singles = nseg != 1 ? 0 : s->singles < SINGLES ? s->singles + 1 : SINGLES; }
+
+/* One receive call, for what GRO has gathered: into its place. How many messages it gave; 0: the socket is empty; -1: no room. */
+static int pull_gathered(struct zt_udp *u, struct zt_socket *s) {
     if (!all_have_room(u)) {
         return -1;
     }
@@ -213,7 +230,8 @@ static int pull_gro(struct zt_udp *u, const struct zt_socket *s) {
     if (got < 0) {
         return 0; /* EAGAIN, or an ICMP error that the next call will not see again */
     }
-    if (describe(u, s, rec, &m, (size_t)got)) {
+    if (describe(u, s->binding, rec, &m, (size_t)got)) {
+        judge_gro(s, rec->nseg);
         take(u, rec, zt_rec_data(rec));
         if (u->out[u->guess].used >= UDP_BULK) {
             zt_writer_flush(&u->out[u->guess]);
@@ -222,49 +240,92 @@ static int pull_gro(struct zt_udp *u, const struct zt_socket *s) {
     return 1;
 }
 
-static int pull_plain(struct zt_udp *u, const struct zt_socket *s) {
-    struct mmsghdr message[PLAIN_MESSAGES];
-    struct iovec iov[PLAIN_MESSAGES];
-    union zt_name name[PLAIN_MESSAGES];
-    uint32_t limit = PLAIN_MESSAGES;
+/* Is message `m` a single datagram that continues a run of rec->seg bytes each, the last of which was `last` long? */
+static bool continues(const struct zt_rec *rec, uint32_t last, const struct mmsghdr *m) {
+    struct zt_endpoint from;
+    uint32_t size = gro_size(&m->msg_hdr);
+    return last == rec->seg && m->msg_len != 0 && m->msg_len <= rec->seg && (size == 0 || size >= m->msg_len) &&
+           (m->msg_hdr.msg_flags & MSG_TRUNC) == 0 && rec->len + m->msg_len <= UDP_PAYLOAD && rec->nseg < UDP_RUNS &&
+           from_name(&from, m->msg_hdr.msg_name) && zt_endpoint_equal(&rec->remote, &from);
+}
+
+/* The first message that waits, and those behind it that make one run with it, back to back as GRO would have put them. */
+static void take_run(struct zt_udp *u) {
+    struct zt_waiting *w = &u->waiting;
+    uint32_t i = w->next++, last;
+    struct zt_rec *rec = zt_writer_begin(&u->out[u->guess]);
+    uint8_t *data = zt_rec_data(rec);
+    if (!describe(u, w->binding, rec, &w->message[i].msg_hdr, w->message[i].msg_len)) {
+        return;
+    }
+    memcpy(data, w->data[i], rec->len);
+    for (last = rec->len; rec->len == (uint32_t)rec->nseg * rec->seg && w->next < w->got; w->next++) {
+        if (!continues(rec, last, &w->message[w->next])) {
+            break;
+        }
+        last = w->message[w->next].msg_len;
+        memcpy(data + rec->len, w->data[w->next], last);
+        rec->len += last;
+        rec->nseg++;
+    }
+    take(u, rec, data);
+}
+
+/* What was received and found no room. False: there is still none. */
+static bool take_waiting(struct zt_udp *u) {
+    while (u->waiting.next < u->waiting.got) {
+        if (!all_have_room(u)) {
+            return false;
+        }
+        take_run(u);
+    }
+    return true;
+}
+
+/* One receive call for many datagrams. The same results; also, a socket that gave less than asked for is empty. */
+static int pull_many(struct zt_udp *u, struct zt_socket *s, bool *empty) {
+    struct zt_waiting *w = &u->waiting;
+    bool gro = (u->c->offload & ZT_OFFLOAD_UDP_GRO) != 0;
     if (!all_have_room(u)) {
         return -1;
     }
-    for (uint32_t i = 0; i < u->outs; i++) { /* all of them might be for one ring, all of them long */
-        uint32_t fit = zt_writer_left(&u->out[i]) / (ZT_REC_ALIGN + PLAIN_BYTES);
-        limit = fit < limit ? fit : limit;
-    }
-    for (uint32_t i = 0; i < limit; i++) {
-        iov[i] = (struct iovec){.iov_base = u->plain[i], .iov_len = PLAIN_BYTES};
-        message[i].msg_hdr = (struct msghdr){.msg_name = &name[i], .msg_namelen = sizeof name[i], .msg_iov = &iov[i], .msg_iovlen = 1};
-    }
-    int got = recvmmsg(s->fd, message, limit, MSG_DONTWAIT, NULL);
-    for (int i = 0; i < got; i++) {
-        struct zt_rec rec = {.flags = 0};
-        if (describe(u, s, &rec, &message[i].msg_hdr, message[i].msg_len)) {
-            take(u, &rec, u->plain[i]);
+    for (uint32_t i = 0; i < WAITING; i++) {
+        w->iov[i] = (struct iovec){.iov_base = w->data[i], .iov_len = gro ? UDP_PAYLOAD : PLAIN_BYTES};
+        w->message[i].msg_hdr =
+            (struct msghdr){.msg_name = &w->name[i], .msg_namelen = sizeof w->name[i], .msg_iov = &w->iov[i], .msg_iovlen = 1};
+        if (gro) {
+            w->message[i].msg_hdr.msg_control = &w->control[i];
+            w->message[i].msg_hdr.msg_controllen = sizeof w->control[i];
         }
     }
-    return got < 0 ? 0 : got;
+    int got = recvmmsg(s->fd, w->message, WAITING, MSG_DONTWAIT, NULL);
+    w->next = 0;
+    w->got = got < 0 ? 0 : (uint32_t)got;
+    w->binding = s->binding;
+    *empty = w->got < WAITING;
+    for (uint32_t i = 0; i < w->got; i++) {
+        uint32_t size = gro_size(&w->message[i].msg_hdr);
+        judge_gro(s, size != 0 && size < w->message[i].msg_len ? 2 : 1);
+    }
+    (void)take_waiting(u);
+    return (int)w->got;
 }
 
 int zt_udp_pull(struct zt_udp *u, int budget) {
     int handled = 0, burst = 0;
-    bool gro = (u->c->offload & ZT_OFFLOAD_UDP_GRO) != 0;
-    if (u->c->held) {
-        return 0;
-    }
+    bool gro = (u->c->offload & ZT_OFFLOAD_UDP_GRO) != 0, room;
     u->relaying = zt_relay_begin(u->relay);
-    for (uint32_t idle = 0; idle < u->sockets.count && handled < budget;) {
+    room = take_waiting(u);
+    for (uint32_t idle = 0; room && !u->c->held && idle < u->sockets.count && handled < budget;) {
         u->pull_turn %= u->sockets.count;
-        const struct zt_socket *s = &u->sockets.at[u->pull_turn];
-        int r = gro ? pull_gro(u, s) : pull_plain(u, s);
-        if (r < 0) {
-            break;
-        }
-        handled += r;
-        idle = r != 0 ? 0 : idle + 1;
-        if (r == 0 || ++burst == UDP_BURST) {
+        struct zt_socket *s = &u->sockets.at[u->pull_turn];
+        bool empty = false;
+        int r = gro && s->singles < SINGLES ? pull_gathered(u, s) : pull_many(u, s, &empty);
+        room = r >= 0 && u->waiting.next == u->waiting.got;
+        handled += r > 0 ? r : 0;
+        empty = empty || r <= 0;
+        idle = empty ? idle + 1 : 0;
+        if (empty || ++burst == UDP_BURST) {
             u->pull_turn++;
             burst = 0;
         }
