@@ -2,8 +2,9 @@
 # Builds the image of deploy/Dockerfile on a Debian machine without a container engine and without a registry: the base
 # is made by debootstrap, once, and the image by buildah. With an engine, `docker buildx build` does it; see Dockerfile.
 #
-#   deploy/build-image.sh [-t NAME] [-a ARCH] [-C DIRECTORY] [-- OPTION OF buildah bud ...]
+#   deploy/build-image.sh [-B] [-t NAME] [-a ARCH] [-C DIRECTORY] [-- OPTION OF buildah bud ...]
 #
+#   -B            make the base only, unless it is there: localhost/ztpipe-base:bookworm-ARCH
 #   -t NAME       of the image; default localhost/ztpipe:ARCH
 #   -a ARCH       as Debian names it; default that of this machine. Another one needs qemu-user-static, and time.
 #   -C DIRECTORY  build that checkout; default the one that this script is in
@@ -13,13 +14,14 @@
 # a file of certificates, where TLS connections end at a proxy.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
-arch=$(dpkg --print-architecture) name='' context=$here
+arch=$(dpkg --print-architecture) name='' context=$here base_only=
 
 say() { printf 'build-image: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 1; }
 
-while getopts t:a:C: option; do
+while getopts Bt:a:C: option; do
     case $option in
+    B) base_only=yes ;;
     t) name=$OPTARG ;;
     a) arch=$OPTARG ;;
     C) context=$OPTARG ;;
@@ -62,6 +64,7 @@ if ! podman image exists "$base"; then
     tar -C "$scratch/root" -c . | podman import --quiet --arch "$arch" - "$base" >/dev/null
     rm -rf "$scratch/root"
 fi
+[[ -z $base_only ]] || exit 0
 
 options=()
 if [[ -n ${PIP_CERT:-} ]]; then

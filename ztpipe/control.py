@@ -29,7 +29,7 @@ from ztpipe.node.actions import ControllerRequest, Event
 from ztpipe.node.node import Node
 from ztpipe.node.seam import GatherQuestion
 from ztpipe.node.settings import TUNNEL, NodeSettings
-from ztpipe.runtime import controllers, eventlog, metrics, notify
+from ztpipe.runtime import controllers, eventlog, inherited, metrics, notify
 from ztpipe.runtime.actions import ActionRunner
 from ztpipe.runtime.bindings import Bindings
 from ztpipe.runtime.clock import Clock
@@ -38,7 +38,7 @@ from ztpipe.runtime.fallback import Fallback
 from ztpipe.runtime.hostnetworks import HostNetworks
 from ztpipe.runtime.monitor import MonitorServer
 from ztpipe.runtime.portmapping import PortMapper
-from ztpipe.runtime.processes import cpu_seconds
+from ztpipe.runtime.processes import cpu_seconds, end_tracker
 from ztpipe.runtime.reload import LocalConfWatch, report
 from ztpipe.runtime.reshape import Reshaper
 from ztpipe.runtime.settings import node_settings, tunnel_settings, underlay_filter
@@ -85,6 +85,7 @@ class Control:
         self._settings_changed = asyncio.Event()
         self._host_changed = asyncio.Event()
         self._notifier = notify.from_environment()
+        self._listeners = inherited.listeners()
         self._local_conf = LocalConfWatch(lambda: self.config, self._apply_local)
 
     # -- life ---------------------------------------------------------------------------------------------------------
@@ -124,7 +125,7 @@ class Control:
         self.supervisor.start()
         self.bindings = Bindings(
             self.supervisor,
-            choose_ports(config),
+            choose_ports(config, [sock.getsockname()[1] for sock in self._listeners]),
             workers=self.supervisor.socket_workers,
             gro=config.gro_offload,
             changed=lambda found: self.feed(lambda node, now: node.set_bindings(now, found)),
@@ -196,8 +197,9 @@ class Control:
 
     async def _start_api(self, stack: contextlib.AsyncExitStack) -> None:
         self.facade = Facade(self, apply_local=self._apply_local)
-        server = http.Server(self.facade, self.home, port=self.bindings.ports[0])
+        server = http.Server(self.facade, self.home, port=self.bindings.ports[0], inherited=self._listeners)
         await server.start()
+        self._notifier.keep("api", server.descriptors)
         stack.push_async_callback(server.stop)
 
     def _start_tasks(self, stack: contextlib.AsyncExitStack) -> None:
@@ -244,7 +246,15 @@ class Control:
         except SupervisorError as error:
             log.error("data plane not ready", error=str(error))
             return
-        self._notifier.ready(f"node {self.identity.address:010x} on port {self.bindings.ports[0]}")
+        self._notifier.ready(self._status())
+
+    def _status(self) -> str:
+        return f"node {self.identity.address:010x} on port {self.bindings.ports[0]}"
+
+    def _reload(self) -> None:
+        self._notifier.reloading()
+        taken = self._local_conf.reload()
+        self._notifier.ready(self._status() if taken else "local.conf not taken, see the log")
 
     def _install_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -252,7 +262,7 @@ class Control:
             signal.signal(number, signal.SIG_IGN)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._local_conf.reload)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
 
     def request_stop(self, exit_status: int = 0) -> None:
         self._exit_status = exit_status
@@ -495,5 +505,8 @@ def _run(config: Config, home: Home) -> int:
     async def go() -> int:
         return await Control(with_probed_offloads(config), home).run()
 
-    result: Any = asyncio.run(go())
+    try:
+        result: Any = asyncio.run(go())
+    finally:
+        end_tracker()
     return int(result)

@@ -9,46 +9,23 @@ import functools
 import http.server
 import os
 import secrets
-import shutil
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.deploy.containers import HOME, NEEDED, ROOT, TUN, Container, eventually, podman
 from ztpipe.lab import Gateway, Lab
 from ztpipe.lab.nodes import moon, private_planet
 from ztpipe.lab.traffic import ping
 from ztpipe.wire.identity import Identity
 
-ROOT = Path(__file__).parents[2]
 NWID, OTHER = "8056c2e21c000001", "142b028c0f90dc4a"
-HOME = "/var/lib/zerotier-one"
-_PROGRAMS = ("buildah", "podman", "runc", "debootstrap")
-_MISSING = [program for program in _PROGRAMS if shutil.which(program) is None]
-
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.long,
-    pytest.mark.timeout(600),
-    pytest.mark.skipif(bool(_MISSING), reason=f"NOT TESTED: the image; apt-get install {' '.join(_MISSING)}"),
-]
-
-
-def podman(*words: str, check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        ["podman", "--runtime", "runc", "--cgroup-manager", "cgroupfs", *words],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
-    assert done.returncode == 0 or not check, f"podman {' '.join(words)}: {done.stderr}"
-    return done
+pytestmark = NEEDED
 
 
 def build(name: str, *options: str) -> subprocess.CompletedProcess[str]:
@@ -64,49 +41,6 @@ def image() -> Iterator[str]:
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     yield name
     podman("rmi", "--force", name, check=False)
-
-
-class Container:
-    """One container, detached; gone at the end of the test."""
-
-    def __init__(self, image: str, options: Sequence[str], arguments: Sequence[str]) -> None:
-        self.name = f"ztpipe-test-{secrets.token_hex(4)}"
-        limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096"]
-        network = [] if "--network" in options else ["--network", "none"]
-        podman("run", "-d", "--name", self.name, *limits, *network, *options, image, *arguments)
-
-    def exec(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return podman("exec", self.name, *words, check=False)
-
-    def cli(self, *words: str) -> str:
-        return self.exec("zerotier-cli", *words).stdout
-
-    def up(self) -> str:
-        """Wait until the node answers; its address."""
-        answer = eventually(lambda: (text := self.cli("info")).startswith("200 info") and text, self.logs)
-        return str(answer).split()[2]
-
-    def read(self, name: str) -> str:
-        return self.exec("cat", f"{HOME}/{name}").stdout
-
-    def logs(self) -> str:
-        done = podman("logs", self.name, check=False)
-        return done.stdout + done.stderr
-
-    def ended(self) -> int:
-        """Wait for the end; the exit status."""
-        return int(podman("wait", self.name).stdout)
-
-    def stop(self) -> int:
-        """As `docker stop` does; the exit status of process 1."""
-        podman("stop", "-t", "10", self.name)
-        return int(podman("inspect", self.name, "-f", "{{.State.ExitCode}}").stdout)
-
-    def remove(self) -> None:
-        podman("rm", "--force", "-t", "0", self.name, check=False)
-
-
-TUN = ("--cap-add", "NET_ADMIN", "--device", "/dev/net/tun")
 
 
 @pytest.fixture
@@ -129,14 +63,6 @@ def volume() -> Iterator[str]:
     podman("volume", "create", name)
     yield name
     podman("volume", "rm", "--force", name, check=False)
-
-
-def eventually(probe: Callable[[], Any], explain: Callable[[], str] = str, seconds: float = 40) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := probe()) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert found, explain()
-    return found
 
 
 # Joining

@@ -70,3 +70,17 @@ def test_children_do_not_speak_for_us(manager: socket.socket, monkeypatch: pytes
     assert from_environment().watchdog == 0.5
     assert "NOTIFY_SOCKET" not in os.environ
     assert "WATCHDOG_USEC" not in os.environ
+
+
+def test_reload_and_what_is_to_be_kept(manager: socket.socket) -> None:
+    notifier = Notifier({"NOTIFY_SOCKET": manager.getsockname()}, 1)
+    notifier.reloading()
+    assert manager.recv(200).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        notifier.keep("api", [listener.fileno()])
+        address = listener.getsockname()
+    assert manager.recv(200) == b"FDSTOREREMOVE=1\nFDNAME=api"
+    text, descriptors, _, _ = socket.recv_fds(manager, 200, 4)
+    assert text == b"FDSTORE=1\nFDNAME=api"
+    with socket.socket(fileno=descriptors[0]) as kept:
+        assert kept.getsockname() == address

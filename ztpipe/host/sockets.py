@@ -160,18 +160,18 @@ def udp_offloads() -> tuple[bool, bool]:
     return answers[0], answers[1]
 
 
-def port_is_free(port: int) -> int:
+def port_is_free(port: int, *, listening: bool = False) -> int:
     """0 if UDP and TCP `port` can be bound on the wildcards of both families, else the errno of the first refusal.
 
-    A host without IPv6 (or IPv4) is judged by the other family alone.
+    A host without IPv6 (or IPv4) is judged by the other family alone. `listening`: the TCP port is ours already.
     """
-    refusals = [_try_bind(family, port) for family in (socket.AF_INET, socket.AF_INET6)]
+    refusals = [_try_bind(family, port, udp_only=listening) for family in (socket.AF_INET, socket.AF_INET6)]
     judged = [refusal for refusal in refusals if refusal not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)]
     return next((refusal for refusal in judged or refusals if refusal != 0), 0)
 
 
-def _try_bind(family: int, port: int) -> int:
-    for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+def _try_bind(family: int, port: int, *, udp_only: bool) -> int:
+    for kind in (socket.SOCK_DGRAM,) if udp_only else (socket.SOCK_DGRAM, socket.SOCK_STREAM):
         try:
             probe = socket.socket(family, kind)
         except OSError as error:

@@ -1,10 +1,12 @@
-"""What systemd is told (sd_notify): ready, stopping, still alive. Nothing where nobody listens."""
+"""What systemd is told (sd_notify): ready, stopping, still alive, what to keep. Nothing where nobody listens."""
 
 from __future__ import annotations
 
+import array
 import os
 import socket
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 
 
 class Notifier:
@@ -23,15 +25,25 @@ class Notifier:
     def stopping(self) -> None:
         self._send("STOPPING=1\nSTATUS=stopping")
 
+    def reloading(self) -> None:
+        """The configuration is read again; `ready` must follow."""
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
     def alive(self) -> None:
         self._send("WATCHDOG=1")
 
-    def _send(self, text: str) -> None:
+    def keep(self, name: str, descriptors: Sequence[int]) -> None:
+        """systemd is to hold these, in place of those it held by that `name`, until the service is stopped."""
+        self._send(f"FDSTOREREMOVE=1\nFDNAME={name}")
+        self._send(f"FDSTORE=1\nFDNAME={name}", descriptors)
+
+    def _send(self, text: str, descriptors: Sequence[int] = ()) -> None:
         if not self._address:
             return
+        passed = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as sock:
             try:
-                sock.sendto(text.encode(), self._address)
+                sock.sendmsg([text.encode()], passed, 0, self._address)
             except OSError:  # systemd is restarting, or the path is not there in our mount namespace
                 return
 

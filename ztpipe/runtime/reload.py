@@ -43,20 +43,21 @@ class LocalConfWatch:
         if _stamp(self._current().local_conf) != self._seen:
             self.reload()
 
-    def reload(self) -> None:
-        """Read the file again, changed or not. Never raises."""
+    def reload(self) -> bool:
+        """Read the file again, changed or not; whether it was sound. Never raises."""
         config = self._current()
         self._seen = _stamp(config.local_conf)
         try:
             changed = configuration.reload(config)
         except (ConfigError, OSError) as error:
             log.error("local.conf not taken; the settings in force stay", error=str(error))
-            return
+            return False
         report(changed.local, known=config.local.warnings)
         if later := start_only(config.local, changed.local):
             log.warning("local.conf: takes effect at the next start", keys=later)
         self._take(changed)
         log.info("local.conf taken")
+        return True
 
 
 def report(local: LocalConf, known: tuple[str, ...] = ()) -> None:

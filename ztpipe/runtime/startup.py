@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Container
 from dataclasses import asdict
 
 import msgspec
@@ -89,14 +90,15 @@ def leave_root(config: Config) -> None:
     log.info("privileges dropped", user=user.pw_name)
 
 
-def choose_ports(config: Config) -> list[int]:
+def choose_ports(config: Config, listening: Container[int] = ()) -> list[int]:
     """[primary, secondary, tertiary] (vl1-behaviour §6.1), 0: none. PortInUse if the primary one is not free.
 
-    The tertiary one is for the port mapper, since a mapping disturbs ordinary traversal on some routers.
+    The tertiary one is for the port mapper, since a mapping disturbs ordinary traversal on some routers. `listening`:
+    TCP ports that this process listens on already.
     """
     settings = config.local.settings
     primary = config.port or random_port()
-    if (number := port_is_free(primary)) != 0:
+    if (number := port_is_free(primary, listening=primary in listening)) != 0:
         raise PortInUse(
             number,
             f"cannot bind to local control interface port {primary}: another node or program uses it;"
