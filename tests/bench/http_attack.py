@@ -1,6 +1,6 @@
 """What hostile clients of the HTTP API take away from the frames: throughput during each attack, beside that before it.
 
-    python -m tests.bench.http_attack [--rounds 5] [--seconds 2]
+    python -m tests.bench.http_attack [--rounds 5] [--seconds 2] [KIND ...]
 
 Needs root and iperf3. The attackers run at the lowest priority, since in life they are on another machine; what is
 measured is the work that they cause. Figures are medians of alternating rounds; the ratio is theirs.
@@ -42,13 +42,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2)
+    parser.add_argument("kinds", nargs="*", choices=[*http_attackers.KINDS, []], metavar="KIND")
     arguments = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("needs root")
     table = Table("attack", "Gbit/s without", "on a closed port", "on the API", "ratio to none", "ratio to closed port")
     with Lab("zpb") as lab:
         pair = joined(lab, "x", "10.66.45", "10.67.45", ztpipe(), ztpipe())
-        for kind in http_attackers.KINDS:
+        for kind in arguments.kinds or http_attackers.KINDS:
             calm, closed, attacked = [], [], []
             for _ in range(arguments.rounds):
                 calm.append(iperf(pair.a, pair.b, pair.target, seconds=arguments.seconds).gbit)

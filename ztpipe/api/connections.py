@@ -7,11 +7,14 @@ calls, and no frame waits for it. What was admitted is a `Connection`.
 from __future__ import annotations
 
 import asyncio
+import enum
 import errno
 import functools
+import math
 import socket
 import struct
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -20,53 +23,77 @@ from aiohttp import http_exceptions, web
 from ztpipe.api import answers
 
 MAX_CONNECTIONS: Final = 512
-MAX_REMOTE_CONNECTIONS: Final = 256
-"""Of those, what other hosts may hold together: they cannot lock out the programs on this one."""
-REMOTE_RATE: Final = 100
-"""New connections a second from other hosts, all together; up to MAX_REMOTE_CONNECTIONS of a burst."""
 _ACCEPTS_PER_TURN: Final = 64
 _NO_DESCRIPTORS: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _HEAD_LIMIT: Final = 64 << 10
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
-class Admission:
-    """Counts open connections and refuses those beyond the limits. Times are seconds of any clock."""
+class Source(enum.Enum):
+    """Where a connection comes from."""
 
-    def __init__(self) -> None:
-        self._open = 0
-        self._remote = 0
-        self._allowance = float(MAX_REMOTE_CONNECTIONS)
-        self._filled = 0.0
-        self.refused = 0
+    LOCAL = "this host"
+    MANAGEMENT = "an address in allowManagementFrom"
+    STRANGER = "anywhere else"
 
-    def enter(self, now: float, *, remote: bool) -> bool:
-        """Whether one more connection may be served; if so, `leave` must follow."""
-        if self._open >= MAX_CONNECTIONS or (remote and not self._enter_remote(now)):
-            self.refused += 1
-            return False
-        self._open += 1
-        self._remote += remote
-        return True
 
-    def _enter_remote(self, now: float) -> bool:
-        self._allowance = min(MAX_REMOTE_CONNECTIONS, self._allowance + (now - self._filled) * REMOTE_RATE)
+@dataclass(slots=True)
+class Budget:
+    """What the connections of one kind may take together: `most` open at once, and `rate` new ones a second, with
+    bursts of `most`. Times are seconds of any clock."""
+
+    most: int
+    rate: float
+    open: int = 0
+    _filled: float = 0.0
+    _allowance: float = math.inf
+
+    def enter(self, now: float) -> bool:
+        """Whether one more may be served; if so, it is open."""
+        self._allowance = min(self.most, self._allowance + (now - self._filled) * self.rate)
         self._filled = now
-        if self._remote >= MAX_REMOTE_CONNECTIONS or self._allowance < 1:
+        if self.open >= self.most or self._allowance < 1:
             return False
         self._allowance -= 1
+        self.open += 1
         return True
 
-    def leave(self, *, remote: bool) -> None:
-        self._open -= 1
-        self._remote -= remote
+
+class Admission:
+    """Counts open connections and refuses those beyond the limits: others cannot lock out the programs on this host,
+    and those who may only ask for metrics cannot keep it busy."""
+
+    def __init__(self) -> None:
+        self.budgets = {
+            Source.LOCAL: Budget(MAX_CONNECTIONS, math.inf),
+            Source.MANAGEMENT: Budget(256, 100),
+            Source.STRANGER: Budget(64, 20),
+        }
+        self.refused = 0
+
+    def enter(self, now: float, source: Source) -> bool:
+        """Whether one more connection may be served; if so, `leave` must follow."""
+        full = sum(budget.open for budget in self.budgets.values()) >= MAX_CONNECTIONS
+        if full or not self.budgets[source].enter(now):
+            self.refused += 1
+            return False
+        return True
+
+    def leave(self, source: Source) -> None:
+        self.budgets[source].open -= 1
 
 
 class Acceptor:
-    """Takes connections from listening sockets and gives those that are admitted to a server."""
+    """Takes connections from listening sockets and gives those that are admitted to a server.
 
-    def __init__(self, sockets: Sequence[socket.socket], server: ConnectionServer) -> None:
+    `source` tells where an address is.
+    """
+
+    def __init__(
+        self, sockets: Sequence[socket.socket], server: ConnectionServer, source: Callable[[str], Source]
+    ) -> None:
         self._sockets = sockets
+        self._source = source
         self._server = server
         self._loop = asyncio.get_running_loop()
         self._admission = Admission()
@@ -93,9 +120,9 @@ class Acceptor:
                     self._loop.remove_reader(listener)
                     self._loop.call_later(1.0, self._resume, listener)
                 return
-            remote = _is_remote(str(peer[0]))
-            if self._admission.enter(self._loop.time(), remote=remote):
-                self._serve(sock, remote=remote)
+            source = self._source(str(peer[0]))
+            if self._admission.enter(self._loop.time(), source):
+                self._serve(sock, source)
             else:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
                 sock.close()
@@ -104,9 +131,9 @@ class Acceptor:
         if listener.fileno() >= 0:
             self._loop.add_reader(listener, self._accept, listener)
 
-    def _serve(self, sock: socket.socket, *, remote: bool) -> None:
+    def _serve(self, sock: socket.socket, source: Source) -> None:
         sock.setblocking(False)
-        made = functools.partial(self._server, ended=functools.partial(self._admission.leave, remote=remote))
+        made = functools.partial(self._server, ended=functools.partial(self._admission.leave, source))
         task = asyncio.ensure_future(self._loop.connect_accepted_socket(made, sock))
         self._starting.add(task)
         task.add_done_callback(self._starting.discard)
@@ -156,10 +183,6 @@ class Connection(web.RequestHandler):
         response = answers.nothing(status)
         response.force_close()
         return response
-
-
-def _is_remote(host: str) -> bool:
-    return not (host.startswith("127.") or host == "::1")
 
 
 class ConnectionServer(web.Server):

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import socket
 import weakref
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
@@ -23,8 +24,8 @@ from ztpipe.api import (
     v1_routes,
     worker_routes,
 )
-from ztpipe.api.access import Access
-from ztpipe.api.connections import Acceptor, ConnectionServer, Runner
+from ztpipe.api.access import Access, source_allowed
+from ztpipe.api.connections import Acceptor, ConnectionServer, Runner, Source
 from ztpipe.api.controller_routes import ACTOR
 from ztpipe.api.tokens import TOKEN_FILE, TokenFile
 from ztpipe.controller.errors import ControllerError
@@ -62,11 +63,20 @@ class ListenError(OSError):
     exit_status = 255  # service §1.2
 
 
-def bind(port: int) -> list[socket.socket]:
-    """Listening sockets on 0.0.0.0 and [::] (one is enough); raises `ListenError`."""
+def bind(port: int, inherited: Sequence[socket.socket] = ()) -> list[socket.socket]:
+    """Listening sockets on 0.0.0.0 and [::] (one is enough); raises `ListenError`.
+
+    Of the `inherited` ones those on that port are used, and the others closed.
+    """
     sockets: list[socket.socket] = []
     failure: OSError | None = None
+    held = {sock.family: sock for sock in inherited if port and sock.getsockname()[1] == port}
+    for sock in set(inherited) - set(held.values()):
+        sock.close()
     for family, host in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):  # access is decided by request
+        if family in held:
+            sockets.append(held[family])
+            continue
         try:
             sockets.append(_listener(family, host, sockets[0].getsockname()[1] if sockets else port))
         except OSError as error:
@@ -98,11 +108,12 @@ class Server:
     `start` raises OSError when neither 0.0.0.0 nor [::] can be bound.
     """
 
-    def __init__(self, service: Service, home: Home, *, port: int) -> None:
-        self._port = port
+    def __init__(self, service: Service, home: Home, *, port: int, inherited: Sequence[socket.socket] = ()) -> None:
+        self._service, self._port, self._inherited = service, port, inherited
         self._acceptor: Acceptor | None = None
         #: Host and port of each listener.
         self.addresses: list[tuple[str, int]] = []
+        self.descriptors: list[int] = []
         self._runner = Runner(
             make_app(service, Access(home.auth_token(), home.metrics_token(), TokenFile(home.path / TOKEN_FILE))),
             access_log=None,
@@ -113,14 +124,21 @@ class Server:
         )
 
     async def start(self) -> None:
-        """Bind and begin to answer."""
-        sockets = bind(self._port)
+        """Bind, or take what was inherited, and begin to answer."""
+        sockets = bind(self._port, self._inherited)
+        self.descriptors = [sock.fileno() for sock in sockets]
         self.addresses = [sock.getsockname()[:2] for sock in sockets]
         await self._runner.setup()
         server = self._runner.server
         assert isinstance(server, ConnectionServer)
-        self._acceptor = Acceptor(sockets, server)
+        self._acceptor = Acceptor(sockets, server, self._source)
         self._acceptor.start()
+
+    def _source(self, host: str) -> Source:
+        if source_allowed(host, ()):
+            return Source.LOCAL
+        managing = self._service.config().local.settings.allow_management_from
+        return Source.MANAGEMENT if source_allowed(host, managing) else Source.STRANGER
 
     async def stop(self) -> None:
         """Close the listeners and let running requests end (a second at most)."""
