@@ -135,3 +135,77 @@ def test_neighbours_see_the_host_behind_not_the_bridge(lans: Lans) -> None:
     ping(lans.left, RIGHT, count=2)
     address = lans.right.run("cat", "/sys/class/net/eth0/address").stdout.strip()
     assert address in lans.left.run("ip", "neigh", "show", RIGHT).stdout
+
+
+def _dhcp(kind: int, mac: bytes, *, op: int, yours: str = "0.0.0.0") -> bytes:
+    """A message with nothing but its type; `op` 1: to the server, 2: from it. Answers are asked for by broadcast."""
+    head = struct.pack(">BBBBIHH", op, 1, 6, 0, 0x5A54, 0, 0x8000) + bytes(4) + socket.inet_aton(yours) + bytes(8)
+    return (head + mac.ljust(16, b"\0") + bytes(192) + bytes.fromhex("63825363 3501") + bytes((kind, 255))).ljust(
+        300, b"\0"
+    )
+
+
+def _from_nobody(mac: bytes, message: bytes) -> bytes:
+    """The frame of a host that has no address yet; without a UDP checksum."""
+    header = struct.pack(">BBHHHBBH", 0x45, 0, 28 + len(message), 1, 0, 64, 17, 0) + bytes(4) + b"\xff" * 4
+    total = sum(struct.unpack(">10H", header))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    header = header[:10] + struct.pack(">H", ~total & 0xFFFF) + header[12:]
+    return b"\xff" * 6 + mac + b"\x08\x00" + header + struct.pack(">HHHH", 68, 67, 8 + len(message), 0) + message
+
+
+def _heard(sock: socket.socket, marker: bytes) -> bytes:
+    """The next message with these bytes in it, empty if none comes within a second."""
+    sock.settimeout(0.2)
+    deadline = time.monotonic() + 1
+    while time.monotonic() < deadline:
+        try:
+            data = sock.recv(2000)
+        except TimeoutError:
+            continue
+        if marker in data:
+            return data
+    return b""
+
+
+@pytest.mark.parametrize("direction", ["left asks right", "right asks left"])
+def test_dhcp_crosses(lans: Lans, direction: str) -> None:
+    """Discover, offer, request, acknowledge: broadcasts of a host without an address, and a server's answers."""
+    client, server = (lans.left, lans.right) if direction.startswith("left") else (lans.right, lans.left)
+    mac = bytes.fromhex("02005e005399")
+    with _tap_wire(client) as asking, server.open_socket(socket.AF_INET, socket.SOCK_DGRAM) as serving:
+        serving.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        serving.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0\0")
+        serving.bind(("", 67))
+        for question, answer in ((1, 2), (3, 5)):
+            deadline = time.monotonic() + 30
+            heard = b""
+            while not heard:
+                assert time.monotonic() < deadline, f"message {question} or its answer {answer} is lost"
+                asking.send(_from_nobody(mac, _dhcp(question, mac, op=1)))
+                if _heard(serving, _dhcp(question, mac, op=1)):
+                    serving.sendto(_dhcp(answer, mac, op=2, yours="10.80.0.99"), ("255.255.255.255", 68))
+                    heard = _heard(asking, _dhcp(answer, mac, op=2, yours="10.80.0.99"))
+
+
+@pytest.mark.skipif("ZT_REFERENCE" not in os.environ and not os.environ.get("ZTPIPE_LONG"), reason="NOT TESTED: long")
+def test_spanning_tree_breaks_a_loop(lans: Lans) -> None:
+    """A cable beside the overlay: both bridges hear each other's BPDUs over it, and one port is blocked."""
+    gateways = (lans.pair.a, lans.pair.b)
+    for gateway in gateways:
+        for setting in ("stp_state 1", "forward_delay 200", "hello_time 100", "max_age 600"):
+            gateway.run("ip", "link", "set", "br0", "type", "bridge", *setting.split())
+    lans.pair.a.run("ip", "link", "add", "short", "type", "veth", "peer", "name", "short", "netns", lans.pair.b.name)
+    for gateway in gateways:
+        gateway.run("ip", "link", "set", "short", "master", "br0", "up")
+
+    def states() -> str:
+        return "".join(gateway.run("bridge", "link", "show").stdout for gateway in gateways)
+
+    deadline = time.monotonic() + 60
+    while states().count("state blocking") != 1 or states().count("state forwarding") != 5:
+        assert time.monotonic() < deadline, states()
+        time.sleep(0.5)
+    ping(lans.left, RIGHT, count=2)
+    assert ping(lans.left, RIGHT, count=10, interval=0.1).lost == 0
