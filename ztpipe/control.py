@@ -29,6 +29,7 @@ from ztpipe.node.actions import ControllerRequest, Event
 from ztpipe.node.node import Node
 from ztpipe.node.seam import GatherQuestion
 from ztpipe.node.settings import TUNNEL, NodeSettings
+from ztpipe.node.vl2 import MAX_NETWORKS
 from ztpipe.runtime import controllers, eventlog, inherited, metrics, notify
 from ztpipe.runtime.actions import ActionRunner
 from ztpipe.runtime.bindings import Bindings
@@ -43,10 +44,17 @@ from ztpipe.runtime.reload import LocalConfWatch, report
 from ztpipe.runtime.reshape import Reshaper
 from ztpipe.runtime.settings import node_settings, tunnel_settings, underlay_filter
 from ztpipe.runtime.slowpath import SlowPathCounters
-from ztpipe.runtime.startup import check_host, choose_ports, leave_root, load_worlds, with_probed_offloads
+from ztpipe.runtime.startup import (
+    check_host,
+    choose_ports,
+    leave_root,
+    load_worlds,
+    raise_file_limit,
+    with_probed_offloads,
+)
 from ztpipe.runtime.tunnel import Tunnel
 from ztpipe.shm.replay import SharedReplay
-from ztpipe.shm.tables import Tables
+from ztpipe.shm.tables import Sizes, Tables
 from ztpipe.store import Home
 from ztpipe.supervisor import Supervisor, SupervisorError
 from ztpipe.wire.address import MulticastGroup
@@ -118,7 +126,8 @@ class Control:
 
     def _start_data_plane(self, stack: contextlib.AsyncExitStack) -> None:
         config = self.config
-        self.tables = Tables.create(self.identity.address, clock_offset=self.clock.offset)
+        sizes = Sizes(networks=2 * MAX_NETWORKS)  # a place stays empty, and without an entry a TAP is not read
+        self.tables = Tables.create(self.identity.address, sizes, clock_offset=self.clock.offset)
         stack.callback(self.tables.close)
         self.supervisor = Supervisor(config, self.tables, on_punts=self._on_punts)
         stack.push_async_callback(self.supervisor.stop)
@@ -496,6 +505,7 @@ def main(config: Config) -> int:
     configure_log(config.log_level, config.log_format)
     report(config.local)
     check_host(config)
+    raise_file_limit()
     home = Home.open(config.home)
     leave_root(config)
     return _run(config, home)

@@ -6,9 +6,10 @@ import pytest
 
 from tests.captures import Json, kat
 from tests.node.vl2_lab import START, Host, some_identities
-from ztpipe.node.actions import ConfigureNetwork, SaveState
+from ztpipe.node.actions import ConfigureNetwork, Event, SaveState
 from ztpipe.node.adhoc import AdhocNotFound, adhoc_config
 from ztpipe.node.status import NetworkStatus
+from ztpipe.node.vl2 import MAX_NETWORKS
 from ztpipe.wire.address import format_mac, mac_of
 from ztpipe.wire.netconf import NetworkConfig
 from ztpipe.wire.rule import ACCEPT, encode_rules
@@ -71,3 +72,15 @@ def test_a_range_that_ends_before_it_starts_is_not_found() -> None:
     host = Host(some_identities()[0])
     host.engine.join(START, 0xFF00500040000000)
     assert host.engine.statuses()[0].status is NetworkStatus.NOT_FOUND
+
+
+def test_beyond_the_limit_nothing_is_joined_and_the_log_says_why() -> None:
+    host = Host(some_identities()[0])
+    for number in range(MAX_NETWORKS + 1):
+        host.engine.join(START, 0xFF00000000000000 | (1000 + number) << 40 | (1000 + number) << 24)
+    assert len(host.engine.statuses()) == MAX_NETWORKS
+    (told,) = [event for event in host.vl1.take(Event) if event.kind == "too_many_networks"]
+    assert told.fields["limit"] == MAX_NETWORKS and host.vl1.drops() == ["join_refused"]
+    host.engine.leave(START, 0xFF00000000000000 | 1000 << 40 | 1000 << 24)
+    host.engine.join(START, told.fields["network"])
+    assert len(host.engine.statuses()) == MAX_NETWORKS and not host.vl1.drops()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 from ztpipe.api import answers, probe_routes, render
+from ztpipe.api.service import TooManyNetworks
 
 if TYPE_CHECKING:
     from ztpipe.api.service import JoinedNetwork, Service
@@ -107,7 +108,10 @@ class _NodeRoutes:
         given = body if isinstance(body, dict) else {}
         settings = {field: given[key] for key, field in _PERMISSIONS.items() if isinstance(given.get(key), bool)}
         nwid = _id(request, "nwid")
-        joined = self._service.set_network(nwid, settings)
+        try:
+            joined = self._service.set_network(nwid, settings)
+        except TooManyNetworks as error:
+            return answers.document(request, {"error": str(error)}, HTTPStatus.SERVICE_UNAVAILABLE)
         if joined is None:  # an ID that names no controller
             return answers.content(request, b"", HTTPStatus.NOT_FOUND)
         if wait is None:

@@ -70,6 +70,10 @@ class ControllerApi(Protocol):
     def reload(self, now: int, change: Change = ...) -> None: ...
 
 
+class TooManyNetworks(Exception):
+    """As many networks are joined as a node can hold."""
+
+
 class WorkersUnchanged(Exception):
     """The present workers go on; the text says why."""
 
@@ -103,7 +107,8 @@ class Service(Protocol):
         """Join if needed and apply local permissions.
 
         `settings` holds any of allow_managed, allow_global, allow_default, allow_dns; others keep their value. Called
-        with an empty mapping too: the file is written and addresses and routes are applied again.
+        with an empty mapping too: the file is written and addresses and routes are applied again. None: the ID names
+        no controller. Raises TooManyNetworks before anything is changed.
         """
 
     def leave(self, nwid: int) -> bool:

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from ztpipe.wire.inetaddress import InetAddress
     from ztpipe.wire.verbs import Error
 
-MAX_NETWORKS: Final = 1_024
+MAX_NETWORKS: Final = 256
+"""As many queues as a TAP worker holds (TAP_QUEUES in kernel/tap_impl.h)."""
 _PLACEHOLDER: Final = b"\n"
 """What stands on disk for a network that has no configuration yet, so that the join itself outlives us (vl2 §2.9)."""
 
@@ -97,6 +98,8 @@ class Vl2Engine:
             return
         if len(self._core.networks) >= MAX_NETWORKS or nwid >> 24 == 0:
             self._core.drop("join_refused")
+            if nwid >> 24:
+                self._vl1.emit(Event("too_many_networks", {"network": nwid, "limit": MAX_NETWORKS}))
             return
         network = self._core.networks[nwid] = Network(nwid, self._core.address)
         self._vl1.emit(Event("joined", {"network": nwid}))

@@ -21,6 +21,7 @@ _TEXTS: Final[Mapping[str, tuple[str, str]]] = {
     "online": ("info", "online"),
     "offline": ("warning", "offline: no root answers"),
     "joined": ("info", "joined network"),
+    "too_many_networks": ("error", "not joined: too many networks"),
     "left": ("info", "left network"),
     "network_status": ("info", "network status"),
     "unknown_rules": ("warning", "rules of unknown types: they do nothing here"),

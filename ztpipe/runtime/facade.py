@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ztpipe import localconf
-from ztpipe.api.service import JoinedNetwork, Underlay, WorkersUnchanged
+from ztpipe.api.service import JoinedNetwork, TooManyNetworks, Underlay, WorkersUnchanged
 from ztpipe.config import Config
 from ztpipe.host.managed import LocalSettings, parse_prefixes
 from ztpipe.node.status import MoonStatus, NetworkStatusRecord, NodeStatus, PeerStatus
+from ztpipe.node.vl2 import MAX_NETWORKS
 from ztpipe.store import NetworkSettings
 from ztpipe.supervisor import SupervisorError
 
@@ -80,6 +81,9 @@ class Facade:
     def set_network(self, nwid: int, settings: Mapping[str, bool]) -> JoinedNetwork | None:
         """Settings are stored first: what cannot be kept is not done either (OSError)."""
         control = self._control
+        joined = control.networks.by_id
+        if nwid not in joined and len(joined) >= MAX_NETWORKS:
+            raise TooManyNetworks(f"{len(joined)} networks are joined, and a node holds no more: leave one first")
         stored = msgspec.structs.replace(control.home.network_settings(nwid), **settings)
         control.home.save_network_settings(nwid, stored)
         if nwid not in control.networks.by_id:

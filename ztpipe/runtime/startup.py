@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import resource
 from collections.abc import Container
 from dataclasses import asdict
 
@@ -53,6 +55,13 @@ def check_host(config: Config) -> None:
             "no CAP_NET_ADMIN, so no TAP device can be made: run as root or grant it,"
             " or set ztpipe.requireTap to false for a node without networks",
         )
+
+
+def raise_file_limit() -> None:
+    """Each network costs a file for each TAP worker: use all that the host allows us."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def leave_root(config: Config) -> None:
