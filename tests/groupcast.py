@@ -4,11 +4,13 @@ Programs in namespaces: a listener joins groups on one device and counts what it
 sends numbered datagrams. A group is ``address@device``; an IPv4 broadcast address is a group, too.
 
     python -m tests.groupcast listen SECONDS PORT GROUP...      prints {"group": {"sender": [heard, distinct]}}
-    python -m tests.groupcast talk PORT COUNT INTERVAL SIZE GROUP SENDER
+    python -m tests.groupcast hold SECONDS PORT GROUP...
+    python -m tests.groupcast talk PORT COUNT SECONDS INTERVAL SIZE GROUP SENDER      ends with whichever is over first
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import select
 import socket
@@ -19,7 +21,7 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-from ztpipe.lab import Namespace
+from ztpipe.lab.namespaces import LabError, Namespace
 
 _ROOT = Path(__file__).resolve().parents[1]
 _HEAD = struct.Struct(">II")
@@ -51,19 +53,57 @@ class Listener:
         return report
 
 
+def hold(host: Namespace, seconds: float, port: int, groups: list[str]) -> None:
+    """Be in the groups for so long and read nothing, which costs nothing."""
+    host.popen(sys.executable, "-m", "tests.groupcast", "hold", str(seconds), str(port), *groups, cwd=_ROOT)
+
+
+def unread(host: Namespace, port: int) -> int:
+    """How many datagrams have come to a held socket that had no room for them."""
+    for line in host.run("cat", "/proc/net/udp").stdout.splitlines()[1:]:
+        fields = line.split()
+        if fields[1].endswith(f":{port:04X}"):
+            return int(fields[-1])
+    raise LookupError(f"{host.label}: nobody holds port {port}")
+
+
 def talk(host: Namespace, port: int, count: int, interval: float, group: str, sender: int, *, size: int = 100) -> None:
-    """Send to a group; returns when all were sent. `interval` 0: as fast as they go."""
-    argv = [sys.executable, "-m", "tests.groupcast", "talk", str(port), str(count), str(interval), str(size), group]
-    process = host.popen(*argv, str(sender), cwd=_ROOT)
-    assert process.wait(count * max(interval, 0.001) + 30) == 0
+    """Send `count` datagrams to a group; returns when all were sent."""
+    _finish(_start(host, port, count, 600, interval, size, group, sender), count * max(interval, 0.001))
 
 
-def _join(group: str, port: int) -> socket.socket:
+def talk_for(host: Namespace, port: int, seconds: float, group: str, *, size: int = 100, interval: float = 0) -> None:
+    """Send to a group for so long, as fast as they go or every `interval` seconds."""
+    _finish(_start(host, port, 1 << 40, seconds, interval, size, group, 0), seconds)
+
+
+def start_talking(
+    host: Namespace, port: int, seconds: float, group: str, *, size: int = 100, interval: float = 0
+) -> subprocess.Popen[str]:
+    """The same in the background."""
+    return _start(host, port, 1 << 40, seconds, interval, size, group, 0)
+
+
+def _finish(talking: subprocess.Popen[str], seconds: float) -> None:
+    if talking.wait(seconds + 30) != 0:
+        raise LabError(f"the talker failed: {talking.args}")
+
+
+def _start(
+    host: Namespace, port: int, count: int, seconds: float, interval: float, size: int, group: str, sender: int
+) -> subprocess.Popen[str]:
+    numbers = (port, count, seconds, interval, size)
+    return host.popen(
+        sys.executable, "-m", "tests.groupcast", "talk", *map(str, numbers), group, str(sender), cwd=_ROOT
+    )
+
+
+def _join(group: str, port: int, buffer: int = 8 << 20) -> socket.socket:
     address, device = group.split("@")
     v6 = ":" in address
     sock = socket.socket(socket.AF_INET6 if v6 else socket.AF_INET, socket.SOCK_DGRAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
     sock.bind((address, port, 0, socket.if_nametoindex(device)) if v6 else (address, port))
     if v6:
         member = socket.inet_pton(socket.AF_INET6, address) + struct.pack("@I", socket.if_nametoindex(device))
@@ -90,7 +130,7 @@ def _listen(seconds: float, port: int, groups: list[str]) -> None:
     print(json.dumps(report), flush=True)
 
 
-def _talk(port: int, count: int, interval: float, size: int, group: str, sender: int) -> None:
+def _talk(port: int, count: int, seconds: float, interval: float, size: int, group: str, sender: int) -> None:
     address, device = group.split("@")
     v6 = ":" in address
     sock = socket.socket(socket.AF_INET6 if v6 else socket.AF_INET, socket.SOCK_DGRAM)
@@ -105,25 +145,27 @@ def _talk(port: int, count: int, interval: float, size: int, group: str, sender:
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
         to = (address, port)
     rest = bytes(range(256)) * (size // 256 + 1)
+    tail, end = rest[: size - _HEAD.size], time.monotonic() + seconds
     for number in range(count):
-        sock.sendto(_HEAD.pack(sender, number) + rest[: size - _HEAD.size], to)
+        with contextlib.suppress(BlockingIOError):
+            sock.sendto(_HEAD.pack(sender, number & 0xFFFF_FFFF) + tail, to)
         if interval:
             time.sleep(interval)
+        if (interval or number % 64 == 0) and time.monotonic() >= end:
+            return
 
 
 def main() -> None:
     what, *arguments = sys.argv[1:]
     if what == "listen":
         _listen(float(arguments[0]), int(arguments[1]), arguments[2:])
+    elif what == "hold":
+        sockets = [_join(group, int(arguments[1]), buffer=1) for group in arguments[2:]]
+        time.sleep(float(arguments[0]))
+        del sockets
     else:
-        _talk(
-            int(arguments[0]),
-            int(arguments[1]),
-            float(arguments[2]),
-            int(arguments[3]),
-            arguments[4],
-            int(arguments[5]),
-        )
+        port, count, seconds, interval, size, group, sender = arguments
+        _talk(int(port), int(count), float(seconds), float(interval), int(size), group, int(sender))
 
 
 if __name__ == "__main__":
