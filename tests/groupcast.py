@@ -3,7 +3,7 @@
 Programs in namespaces: a listener joins groups on one device and counts what it hears by sender and number; a talker
 sends numbered datagrams. A group is ``address@device``; an IPv4 broadcast address is a group, too.
 
-    python -m tests.groupcast listen SECONDS PORT GROUP...      prints {"group": {"sender": [heard, distinct]}}
+    python -m tests.groupcast listen SECONDS QUIET PORT GROUP...      prints {"group": {"sender": [heard, distinct]}}
     python -m tests.groupcast hold SECONDS PORT GROUP...
     python -m tests.groupcast talk PORT COUNT SECONDS INTERVAL SIZE GROUP SENDER      ends with whichever is over first
 """
@@ -39,8 +39,10 @@ def device_of(host: Namespace, address: str) -> str:
 class Listener:
     """A listener at a host; use as a context manager, then ask for `heard`."""
 
-    def __init__(self, host: Namespace, seconds: float, port: int, groups: list[str]) -> None:
-        argv = [sys.executable, "-m", "tests.groupcast", "listen", str(seconds), str(port), *groups]
+    def __init__(self, host: Namespace, seconds: float, port: int, groups: list[str], *, quiet: float = 0) -> None:
+        """`seconds` at most; `quiet`: once it heard something, so long without is the end (0: not)."""
+        times = [str(seconds), str(quiet)]
+        argv = [sys.executable, "-m", "tests.groupcast", "listen", *times, str(port), *groups]
         self._process = host.popen(*argv, cwd=_ROOT, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         self._process.stdout.readline()  # it listens
@@ -114,13 +116,16 @@ def _join(group: str, port: int, buffer: int = 8 << 20) -> socket.socket:
     return sock
 
 
-def _listen(seconds: float, port: int, groups: list[str]) -> None:
+def _listen(seconds: float, quiet: float, port: int, groups: list[str]) -> None:
     sockets = {_join(group, port): group.split("@")[0] for group in groups}
     heard: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
     print("listening", flush=True)
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
-        for sock in select.select(list(sockets), [], [], left)[0]:
+        ready = select.select(list(sockets), [], [], min(left, quiet) if heard and quiet else left)[0]
+        if not ready and heard and quiet:
+            break
+        for sock in ready:
             sender, number = _HEAD.unpack_from(sock.recv(65535))
             heard[sockets[sock]][sender].append(number)
     report = {
@@ -158,7 +163,7 @@ def _talk(port: int, count: int, seconds: float, interval: float, size: int, gro
 def main() -> None:
     what, *arguments = sys.argv[1:]
     if what == "listen":
-        _listen(float(arguments[0]), int(arguments[1]), arguments[2:])
+        _listen(float(arguments[0]), float(arguments[1]), int(arguments[2]), arguments[3:])
     elif what == "hold":
         sockets = [_join(group, int(arguments[1]), buffer=1) for group in arguments[2:]]
         time.sleep(float(arguments[0]))

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.badcable import Cable
+from tests.groupcast import Listener, talk
 from tests.pairs import Pair, counted, joined, ztpipe
 from tests.twins.frames import checksum, ones_sum
 from ztpipe.lab import Lab
@@ -151,6 +152,20 @@ def test_congestion_marks_survive(good: Pair) -> None:
             host.run("nft", "delete table inet marks")
     assert int(marked) > 0
     assert int(answered) > 0, "no CWR arrived"
+
+
+# ---- groups --------------------------------------------------------------------------------------------------------
+
+
+def test_broadcasts_arrive_once_each(good: Pair) -> None:
+    """Fast enough to be repeated in C. More members, more groups, unmodified ones: tests/interop/test_multicast.py."""
+    group, count = f"{good.overlay}.255", 200
+    listener = Listener(good.b, 30, 5353, [f"{group}@{tap(good, 1)}"], quiet=1.5)
+    before = counted(good.nodes[0], "tap_multicasts"), counted(good.nodes[1], "open_multicasts")
+    talk(good.a, 5353, count, 0.003, f"{group}@{tap(good, 0)}", 1)
+    assert listener.heard() == {group: {"1": [count, count]}}
+    assert counted(good.nodes[0], "tap_multicasts") - before[0] > count // 2
+    assert counted(good.nodes[1], "open_multicasts") - before[1] > count // 2
 
 
 # ---- the order of each flow ----------------------------------------------------------------------------------------

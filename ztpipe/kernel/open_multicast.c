@@ -69,7 +69,7 @@ static bool gather_due(struct zt_opener *o, const struct zt_sender *s, const str
     uint64_t key = zt_mix64(m->mac ^ zt_mix64((uint64_t)m->adi << 32 ^ zt_mix64(m->nwid ^ zt_mix64(s->address))));
     uint32_t at = (uint32_t)(key ^ o->strangers.seed) & (ZT_GATHER_SLOTS - 1);
     bool lately = o->gathers.slot[at].key == key && o->gathers.slot[at].at != 0 && o->now - o->gathers.slot[at].at < GATHER_INTERVAL;
-    if (lately || !zt_bucket_take(&o->gathers.budget, o->now, GATHERS_PER_S)) {
+    if (lately || !zt_bucket_take(&o->gathers.budget, o->now, GATHERS_PER_S, 2)) {
         return false;
     }
     o->gathers.slot[at].key = key;

@@ -10,9 +10,9 @@ void zt_strangers_init(struct zt_strangers *s) {
     zt_random_bytes((uint8_t *)&s->seed, sizeof s->seed);
 }
 
-bool zt_bucket_take(struct zt_bucket *b, int64_t now, uint32_t per_s) {
-    int64_t full = (int64_t)per_s * ZT_STRANGERS_BURST_S * 1000, passed = now - b->at;
-    if (b->at == 0 || passed > (int64_t)ZT_STRANGERS_BURST_S * 1000) {
+bool zt_bucket_take(struct zt_bucket *b, int64_t now, uint32_t per_s, uint32_t burst_s) {
+    int64_t full = (int64_t)per_s * burst_s * 1000, passed = now - b->at;
+    if (b->at == 0 || passed > (int64_t)burst_s * 1000) {
         b->tokens = full;
     } else if (passed > 0) {
         b->tokens = b->tokens + passed * per_s < full ? b->tokens + passed * per_s : full;
@@ -24,6 +24,8 @@ bool zt_bucket_take(struct zt_bucket *b, int64_t now, uint32_t per_s) {
     b->tokens -= 1000;
     return true;
 }
+
+static bool take(struct zt_bucket *b, int64_t now, uint32_t per_s) { return zt_bucket_take(b, now, per_s, ZT_STRANGERS_BURST_S); }
 
 static bool is_hello(const uint8_t *packet) {
     return zt_suite(packet) == ZT_SUITE_NONE && (packet[ZT_P_VERB] & ZT_VERB_MASK) == ZT_VERB_HELLO;
@@ -49,11 +51,11 @@ enum zt_counter zt_strangers_unknown(struct zt_strangers *s, const uint8_t *pack
         return ZT_C_drop_stranger_rate;
     }
     s->slot[at].count++;
-    bool free = is_hello(packet) ? zt_bucket_take(&s->hellos, now, root ? ZT_STRANGERS_HELLOS_PER_S_ROOT : ZT_STRANGERS_HELLOS_PER_S)
-                                 : zt_bucket_take(&s->others, now, ZT_STRANGERS_PER_S);
+    bool free = is_hello(packet) ? take(&s->hellos, now, root ? ZT_STRANGERS_HELLOS_PER_S_ROOT : ZT_STRANGERS_HELLOS_PER_S)
+                                 : take(&s->others, now, ZT_STRANGERS_PER_S);
     return free ? ZT_COUNTERS : ZT_C_drop_stranger_budget;
 }
 
 enum zt_counter zt_strangers_foreign(struct zt_strangers *s, int64_t now) {
-    return zt_bucket_take(&s->foreign, now, ZT_FOREIGN_PER_S) ? ZT_COUNTERS : ZT_C_drop_foreign_budget;
+    return take(&s->foreign, now, ZT_FOREIGN_PER_S) ? ZT_COUNTERS : ZT_C_drop_foreign_budget;
 }

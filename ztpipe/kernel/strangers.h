@@ -37,8 +37,8 @@ struct zt_strangers {
 
 void zt_strangers_init(struct zt_strangers *s);
 
-/* Take one of `per_s` tokens a second, of which ZT_STRANGERS_BURST_S seconds' worth may wait. False: there is none. */
-bool zt_bucket_take(struct zt_bucket *b, int64_t now, uint32_t per_s);
+/* Take one of `per_s` tokens a second, of which `burst_s` seconds' worth may wait. False: there is none. */
+bool zt_bucket_take(struct zt_bucket *b, int64_t now, uint32_t per_s, uint32_t burst_s);
 
 /* May this packet (n >= 28) of an unknown sender be punted? ZT_COUNTERS: yes; else the drop to count. */
 enum zt_counter zt_strangers_unknown(struct zt_strangers *s, const uint8_t *packet, const struct zt_endpoint *remote, int64_t now, bool root);

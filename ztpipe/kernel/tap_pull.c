@@ -13,9 +13,10 @@
 #define TAP_BULK (48u * 1024u) /* a slot this full is handed over at once, so that the crypto worker starts early */
 #define TAP_BURST 32           /* frames from one queue before the next has its turn */
 #define TAP_PUNT_SEGMENTS 128u
-#define TAP_GROUP_PUNTS_PER_S 500u   /* frames for groups */
-#define TAP_ADDRESS_PUNTS_PER_S 500u /* ARP requests and neighbour solicitations */
-#define TAP_UNKNOWN_PUNTS_PER_S 300u /* frames for members that nothing is known of */
+#define TAP_GROUP_PUNTS_PER_S 300u   /* frames for groups */
+#define TAP_ADDRESS_PUNTS_PER_S 200u /* ARP requests and neighbour solicitations */
+#define TAP_UNKNOWN_PUNTS_PER_S 200u /* frames for members that nothing is known of */
+#define TAP_PUNTS_BURST_S 1u
 
 /* ---- pull: decide ---------------------------------------------------------------------------------------------------------- */
 
@@ -122,7 +123,7 @@ static void punt_frame(struct zt_tap *t, const struct tap_queue *q, const struct
             zt_count(t->c, ZT_C_drop_punt_overflow, s.segments - i);
             return;
         }
-        if (budget.bucket != NULL && !zt_bucket_take(budget.bucket, now, budget.per_s)) {
+        if (budget.bucket != NULL && !zt_bucket_take(budget.bucket, now, budget.per_s, TAP_PUNTS_BURST_S)) {
             zt_count(t->c, budget.reason, s.segments - i);
             return;
         }
