@@ -15,7 +15,7 @@
 #define TAP_PUNT_SEGMENTS 128u
 #define TAP_GROUP_PUNTS_PER_S 300u   /* frames for groups */
 #define TAP_ADDRESS_PUNTS_PER_S 200u /* ARP requests and neighbour solicitations */
-#define TAP_UNKNOWN_PUNTS_PER_S 200u /* frames for members that nothing is known of */
+#define TAP_UNKNOWN_PUNTS_PER_S 100u /* frames for members that nothing is known of */
 #define TAP_PUNTS_BURST_S 1u
 
 /* ---- pull: decide ---------------------------------------------------------------------------------------------------------- */
