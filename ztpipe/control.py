@@ -71,7 +71,7 @@ _LOCAL_CONF = 10.0
 _MEND_PAUSE = 0.5
 _NAME_SERVERS = 3.0
 _METRICS = 5.0
-_CONTROLLER_IDLE = 0.5
+_CONTROLLER_IDLE = 2.0
 _CONTROLLER_PAUSE = 0.005  # between two rounds of pushes, for everybody else
 
 
@@ -91,6 +91,7 @@ class Control:
         self._draining = False
         self._excluded: set[str] = set()
         self._settings_changed = asyncio.Event()
+        self._controller_asked = asyncio.Event()
         self._host_changed = asyncio.Event()
         self._notifier = notify.from_environment()
         self._listeners = inherited.listeners()
@@ -378,6 +379,7 @@ class Control:
             now, request.nwid, request.member, request.metadata, request.packet_id, request.source
         )
         controllers.deliver(self.node, now, answers)
+        self._controller_asked.set()
 
     def run_controller_actions(self) -> None:
         """Send what an API request or the passing of time caused: pushes, revocations."""
@@ -385,6 +387,7 @@ class Control:
         controllers.deliver(self.node, self.clock.now(), self.controller.take_actions())
         eventlog.tell_changes(self.controller.take_changes())
         self._drain()
+        self._controller_asked.set()
 
     async def _tend_controller(self) -> None:
         """Carry on with what takes more than one round: a change that thousands of members are to hear of."""
@@ -392,12 +395,15 @@ class Control:
             wait = _CONTROLLER_IDLE
             try:
                 self.run_controller_actions()
+                self._controller_asked.clear()
                 due = self.controller.next_deadline(self.clock.now())
                 if due is not None:
-                    wait = min(max(self.clock.seconds_until(due), _CONTROLLER_PAUSE), _CONTROLLER_IDLE)
+                    wait = min(self.clock.seconds_until(due), _CONTROLLER_IDLE)
             except Exception:
                 log.exception("controller failed")
-            await asyncio.sleep(wait)
+            await asyncio.sleep(_CONTROLLER_PAUSE)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._controller_asked.wait(), wait)
 
     # -- the host ------------------------------------------------------------------------------------------------------
 

@@ -31,6 +31,7 @@ LAYOUTS: Final = ("pipeline", "fused")
 _REFERENCE: Final = "zerotier-one"
 _POOR: Final = ("tx-udp-segmentation", "gro", "tso")
 _NETWORKS: Final = 10
+_IDLE_SECONDS: Final = 20.0
 
 Row = dict[str, float]
 Measured = dict[str, Row]  # column (zerotier-one, pipeline, fused) -> figure -> median
@@ -157,11 +158,11 @@ def _loaded(pair: Pair, seconds: float) -> Row:
 
 def _at_rest(pair: Pair, seconds: float) -> Row:
     nodes = len(pair.nodes)
-    time.sleep(2)
+    time.sleep(15)  # joining causes some talk
     before = proportional_memory(pair.pids()) / nodes / 1e6
     meter = CpuMeter(pair.pids()).start()
-    time.sleep(max(10.0, seconds))
-    idle = 100 * meter.total() / max(10.0, seconds) / nodes
+    time.sleep(_IDLE_SECONDS)
+    idle = 100 * meter.total() / _IDLE_SECONDS / nodes
     iperf(pair.a, pair.b, pair.target, seconds=seconds, streams=4)
     first = proportional_memory(pair.pids()) / nodes / 1e6
     iperf(pair.a, pair.b, pair.target, seconds=seconds, streams=4)

@@ -87,6 +87,6 @@ def test_groups_of_a_device(tmp_path: object) -> None:
         "7    ztabc           nonsense\n"
         "7    ztabc           2     0     01005e000001\n"
     )
-    groups = read_groups("ztabc", str(listing))
+    groups = read_groups(str(listing))["ztabc"]
     assert groups == {MulticastGroup(0x333300000001, 0), MulticastGroup(0x01005E000001, 0)}
-    assert read_groups("ztabc", str(listing) + ".missing") == set()
+    assert read_groups(str(listing) + ".missing") == {}

@@ -10,15 +10,15 @@ from ztpipe.wire.inetaddress import InetAddress
 _NDP_BASE = 0x3333_FF00_0000
 
 
-def read_groups(device: str, path: str = "/proc/net/dev_mcast") -> set[MulticastGroup]:
-    """Link-layer groups of `device` from the kernel's list; unreadable lines are skipped."""
-    groups = set()
+def read_groups(path: str = "/proc/net/dev_mcast") -> dict[str, set[MulticastGroup]]:
+    """Link-layer groups of every device from the kernel's list, read once for all; unreadable lines are skipped."""
+    groups: dict[str, set[MulticastGroup]] = {}
     try:
         with open(path, encoding="ascii", errors="replace") as lines:
             for line in lines:
                 fields = line.split()
-                if len(fields) == 5 and fields[1] == device and len(fields[4]) == 12:
-                    groups.add(MulticastGroup(int(fields[4], 16), 0))
+                if len(fields) == 5 and len(fields[4]) == 12:
+                    groups.setdefault(fields[1], set()).add(MulticastGroup(int(fields[4], 16), 0))
     except (OSError, ValueError):
         return groups
     return groups

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -245,20 +245,22 @@ class HostNetworks:
         await network.device.apply(plan(network.config, network.settings, online=self.online))
         servers = network.config.dns if network.config and network.settings.allow_dns else NO_DNS
         await asyncio.to_thread(self._dns.apply, network.tap.name, servers)
-        self.scan_groups(network)
+        self.scan_groups([network])
 
-    def scan_groups(self, network: HostNetwork) -> None:
-        """Tell the node which groups the device is in (vl2 §6.1); only changes are told."""
-        if network.tap is None:
-            return
-        groups = read_groups(network.tap.name) | address_groups(network.assigned())
+    def scan_groups(self, networks: Iterable[HostNetwork]) -> None:
+        """Tell the node which groups the devices are in (vl2 §6.1); only changes are told."""
+        listed = read_groups()
+        for network in networks:
+            if network.tap is not None:
+                self._tell_groups(network, listed.get(network.tap.name, set()) | address_groups(network.assigned()))
+
+    def _tell_groups(self, network: HostNetwork, groups: set[MulticastGroup]) -> None:
         if groups != network.groups:
             network.groups = groups
             self._groups_changed(network.nwid, groups)
 
     def scan_all_groups(self) -> None:
-        for network in self.by_id.values():
-            self.scan_groups(network)
+        self.scan_groups(self.by_id.values())
 
     async def reassert(self) -> None:
         """Every 30 s and after a change of the host.
