@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from ztpipe.cli import controller_members, controller_store
+from ztpipe.cli import controller_members, controller_store, controller_tokens
 from ztpipe.cli.controller_base import Context, context_of, fail, fields_of, reported, table_of, time_text
 from ztpipe.client import AuditLine, Network, NetworkPatch
 from ztpipe.rules.decompile import decompile
@@ -30,6 +30,7 @@ def command(ctx: click.Context, home: str, port: int, token: str, as_json: bool)
 
 controller_members.add_to(command)
 controller_store.add_to(command)
+command.add_command(controller_tokens.token)
 
 
 @command.command()

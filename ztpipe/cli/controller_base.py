@@ -15,8 +15,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ztpipe.api.tokens import TokenError
 from ztpipe.cli.client import LookupFailure, find_home, find_port, find_token
 from ztpipe.client import ApiError, Client, Unreachable
+from ztpipe.config import ConfigError
+from ztpipe.controller.store import StoreError
+from ztpipe.store import HomeError
 
 _WIDE: Final = 400  # columns where there is no terminal: a line for each object, whatever it holds
 
@@ -52,7 +56,7 @@ def fail(message: str) -> NoReturn:
 
 
 def reported(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A command whose refusals by the service become one line."""
+    """A command whose refusals, by the service or of a file, become one line."""
 
     @wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -63,8 +67,10 @@ def reported(function: Callable[..., Any]) -> Callable[..., Any]:
             place = error.problem.line
             where = f"line {place} column {error.problem.column}: " if isinstance(place, int) else ""
             fail(where + error.problem.error + (f" (hint: {hint})" if isinstance(hint, str) else ""))
-        except Unreachable as error:
+        except (Unreachable, StoreError, TokenError, ConfigError, HomeError) as error:
             fail(str(error))
+        except OSError as error:
+            fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
 
     return wrapper
 

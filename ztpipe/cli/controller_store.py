@@ -1,4 +1,4 @@
-"""The commands of ``ztpipe controller`` about its records as a whole, and about tokens: they work on files."""
+"""The commands of ``ztpipe controller`` about its records as a whole: they work without the node."""
 
 from __future__ import annotations
 
@@ -8,16 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import Any
 
 import click
 
 from ztpipe import config
-from ztpipe.api.tokens import TOKEN_FILE, Role, TokenError, TokenFile
 from ztpipe.cli.client import LookupFailure, find_port, find_token
-from ztpipe.cli.controller_base import Context, fail, table_of
+from ztpipe.cli.controller_base import Context, fail, reported
 from ztpipe.client import ApiError, Client, Unreachable
-from ztpipe.config import ConfigError
 from ztpipe.controller.store import Store, StoreError
 from ztpipe.controller.store_files import (
     backup,
@@ -28,7 +25,7 @@ from ztpipe.controller.store_files import (
     restore_shared,
 )
 from ztpipe.controller.store_sqlite import FILE_NAME, SqliteStore
-from ztpipe.store import Home, HomeError
+from ztpipe.store import Home
 
 _PATH = click.argument("path", type=click.Path(path_type=Path))
 _DATABASE = click.option(
@@ -41,21 +38,23 @@ _DATABASE = click.option(
 
 def add_to(group: click.Group) -> None:
     """Add the commands."""
-    for command in (backup_, restore_, export, import_, token):
+    for command in (backup_, restore_, export, import_):
         group.add_command(command)
 
 
-def _reported(function: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(function)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return function(*args, **kwargs)
-        except (StoreError, TokenError, ConfigError, HomeError) as error:
-            fail(str(error))
-        except OSError as error:
-            fail(f"{error.filename}: {error.strerror}")
+def _command(name: str) -> Callable[[Callable[..., None]], click.Command]:
+    """A command on a PATH and the records of the node, or of --database; it gets the context and both."""
 
-    return wrapper
+    def made(function: Callable[..., None]) -> click.Command:
+        @click.pass_obj
+        @reported
+        @wraps(function)
+        def work(context: Context, path: Path, database: str | None) -> None:
+            function(context, path, _where(context, database))
+
+        return click.command(name)(_PATH(_DATABASE(work)))
+
+    return made
 
 
 def _where(context: Context, database: str | None) -> Path | str:
@@ -106,14 +105,9 @@ def _tell_node(context: Context) -> None:
         fail(f"the store is changed, but the running node did not read it: {error}; restart the node")
 
 
-@click.command("backup")
-@_PATH
-@_DATABASE
-@click.pass_obj
-@_reported
-def backup_(context: Context, path: Path, database: str | None) -> None:
+@_command("backup")
+def backup_(context: Context, path: Path, where: Path | str) -> None:
     """Copy all records to the new file PATH, also while the node runs."""
-    where = _where(context, database)
     if isinstance(where, Path):
         backup(where, path)
     else:
@@ -121,15 +115,10 @@ def backup_(context: Context, path: Path, database: str | None) -> None:
             backup_shared(store, path)
 
 
-@click.command("restore")
-@_PATH
-@_DATABASE
 @click.confirmation_option("-y", "--yes", prompt="Replace all networks and members by those of the backup?")
-@click.pass_obj
-@_reported
-def restore_(context: Context, path: Path, database: str | None) -> None:
+@_command("restore")
+def restore_(context: Context, path: Path, where: Path | str) -> None:
     """Replace all records by those of a backup, also while the node runs."""
-    where = _where(context, database)
     if isinstance(where, Path):
         restore(path, where)
     else:
@@ -138,64 +127,19 @@ def restore_(context: Context, path: Path, database: str | None) -> None:
     _tell_node(context)
 
 
-@click.command("export")
-@_PATH
-@_DATABASE
-@click.pass_obj
-@_reported
-def export(context: Context, path: Path, database: str | None) -> None:
+@_command("export")
+def export(context: Context, path: Path, where: Path | str) -> None:
     """Write all records to the directory PATH as the files of a reference controller.d."""
-    with _opened(context, _where(context, database), existing=True) as store:
+    with _opened(context, where, existing=True) as store:
         moved = export_files(store, path)
     click.echo(f"{moved.networks} networks, {moved.members} members")
 
 
-@click.command("import")
-@_PATH
-@_DATABASE
-@click.pass_obj
-@_reported
-def import_(context: Context, path: Path, database: str | None) -> None:
+@_command("import")
+def import_(context: Context, path: Path, where: Path | str) -> None:
     """Take over the records of a reference controller.d; networks and members that it does not hold stay."""
-    with _opened(context, _where(context, database)) as store:
+    with _opened(context, where) as store:
         moved = import_files(store, path)
     skipped = f", {moved.skipped} files skipped that are no records" if moved.skipped else ""
     click.echo(f"{moved.networks} networks, {moved.members} members{skipped}")
     _tell_node(context)
-
-
-@click.group()
-def token() -> None:
-    """Tokens for others, each with a name and a role: read, members (read, and change members) or all."""
-
-
-def _file(context: Context) -> TokenFile:
-    return TokenFile(Path(context.home) / TOKEN_FILE)
-
-
-@token.command("add")
-@click.argument("name")
-@click.argument("role", type=click.Choice([role.value for role in Role]))
-@click.pass_obj
-@_reported
-def token_add(context: Context, name: str, role: str) -> None:
-    """Make a token and print it; it cannot be shown again."""
-    click.echo(_file(context).add(name, Role(role)))
-
-
-@token.command("list")
-@click.pass_obj
-@_reported
-def token_list(context: Context) -> None:
-    """List names and roles."""
-    found = [{"name": grant.name, "role": grant.role.value} for grant in _file(context).grants()]
-    context.show(found, lambda: table_of(("name", "role"), ((grant["name"], grant["role"]) for grant in found)))
-
-
-@token.command("remove")
-@click.argument("name")
-@click.pass_obj
-@_reported
-def token_remove(context: Context, name: str) -> None:
-    """Make a token useless at once."""
-    _file(context).remove(name)
