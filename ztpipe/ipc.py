@@ -34,7 +34,6 @@ __all__ = [
     "CommandWriter",
     "Downlink",
     "GatherAsked",
-    "Hub",
     "Message",
     "MessageKind",
     "PassedFds",
@@ -43,9 +42,10 @@ __all__ = [
     "Uplink",
     "endpoint",
     "iter_punts",
+    "parse",
 ]
 
-_HIGH_WATER: Final = 16  # messages; a flush of punts is at most 256 KiB
+HIGH_WATER: Final = 16  # messages; a flush of punts is at most 256 KiB
 _MAX_COMMAND: Final = 4096
 _MAX_FDS: Final = 16
 
@@ -156,7 +156,7 @@ class Uplink:
         self._context = zmq.Context(io_threads=1)
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.IDENTITY, f"{worker}#{generation}".encode())
-        self._socket.setsockopt(zmq.SNDHWM, _HIGH_WATER)
+        self._socket.setsockopt(zmq.SNDHWM, HIGH_WATER)
         self._socket.setsockopt(zmq.LINGER, 100)
         self._socket.connect(where)
 
@@ -173,35 +173,8 @@ class Uplink:
         self._context.destroy(linger=100)
 
 
-class Hub:
-    """Control's end. Messages that are not well-formed are counted in `malformed`."""
-
-    def __init__(self, where: str) -> None:
-        import zmq.asyncio
-
-        self._context = zmq.asyncio.Context()
-        self._socket = self._context.socket(zmq.ROUTER)
-        self._socket.setsockopt(zmq.RCVHWM, _HIGH_WATER)
-        self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.setsockopt(zmq.MAXMSGSIZE, 1 << 20)
-        self._socket.bind(where)
-        self.malformed = 0
-
-    async def receive(self) -> Message:
-        """The next message."""
-        while True:
-            parts = await self._socket.recv_multipart()
-            message = _parse(parts)
-            if message is not None:
-                return message
-            self.malformed += 1
-
-    def close(self) -> None:
-        """Close at once."""
-        self._context.destroy(linger=0)
-
-
-def _parse(parts: Sequence[bytes]) -> Message | None:
+def parse(parts: Sequence[bytes]) -> Message | None:
+    """A message as it came, sender first; None if it is none."""
     try:
         sender, body = parts
         worker, _, generation = sender.decode().partition("#")

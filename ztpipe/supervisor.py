@@ -19,7 +19,8 @@ from typing import Final
 from ztpipe import log
 from ztpipe.config import Config
 from ztpipe.crew import Crew, SupervisorError, WorkerStatus
-from ztpipe.ipc import Command, Hub, MessageKind, endpoint
+from ztpipe.hub import Hub
+from ztpipe.ipc import Command, MessageKind, endpoint
 from ztpipe.mesh import Mesh, Plan, Seat, offload_flags, plan
 from ztpipe.shm.counters import Counters
 from ztpipe.shm.tables import Tables

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import subprocess
@@ -14,11 +15,11 @@ import zmq
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ztpipe.hub import Hub
 from ztpipe.ipc import (
     Command,
     CommandReader,
     CommandWriter,
-    Hub,
     MessageKind,
     PassedFds,
     Punt,
@@ -177,6 +178,40 @@ async def test_messages_go_up(tmp_path: Path) -> None:
     assert message == ("crypto-1", 4, MessageKind.PUNTS, (2, b"blob"))
     uplink.close()
     hub.close()
+
+
+async def test_many_messages_come_one_by_one_and_others_have_their_turn(tmp_path: Path) -> None:
+    """The descriptor tells of the first only; bursts, and what comes while one is read, are complete and in order."""
+    hub, uplink = Hub(endpoint(tmp_path)), Uplink(endpoint(tmp_path), "crypto-1", 4)
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.ensure_future(other())
+    sent = received = 0
+    try:
+        for burst in (1, 2, 300, 1, 40, 3):
+            before, wanted = turns, sent + burst
+            while received < wanted:
+                while sent < wanted and uplink.send(MessageKind.PUNTS, sent, b"x"):
+                    sent += 1
+                if sent == received:  # the pipe is not known to be empty again yet
+                    await asyncio.sleep(0.001)
+                    continue
+                async with asyncio.timeout(20):
+                    message = await hub.receive()
+                assert message.fields[0] == received
+                received += 1
+            assert turns > before or burst < 32
+            await asyncio.sleep(0.01)
+    finally:
+        task.cancel()
+        uplink.close()
+        hub.close()
 
 
 async def test_what_is_not_a_message_is_counted(tmp_path: Path) -> None:
