@@ -11,6 +11,10 @@ packages=(gcc make libc6-dev python3-dev python3-venv libsodium-dev libssl-dev i
 [[ $extra != dev ]] || packages+=(postgresql)
 # a router's port mapping service, for its tests only
 [[ $extra != dev ]] || packages+=(miniupnpd-nftables)
+# systemd-analyze, which checks the unit
+[[ $extra != dev ]] || packages+=(systemd)
+# containers, a bare Debian to install the package in, promtool: for tests that are marked long
+[[ $extra != dev || ${ZTPIPE_LONG:-} != 1 ]] || packages+=(buildah podman runc debootstrap dpkg-dev binutils prometheus)
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 

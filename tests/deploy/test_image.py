@@ -284,6 +284,47 @@ def test_frames_through_a_container(run: Callable[..., Container], tmp_path: Pat
         assert podman("healthcheck", "run", container.name, check=False).returncode == 0
 
 
+# Entry points of others
+
+#: What those of the reference's and other images do: the token with a newline behind it, a port file of mode 0600, the
+#: service in the background, waiting for its pid file, a moon made of the identity meanwhile, SIGTERM by the pid file.
+_OTHERS = f"""#!/bin/sh
+home={HOME}
+mkdir -p $home/networks.d
+echo sesame >$home/authtoken.secret; chmod 0600 $home/authtoken.secret
+echo 9993 >$home/zerotier-one.port; chmod 0600 $home/zerotier-one.port
+stop() {{ kill $(cat $home/zerotier-one.pid); exit 0; }}
+trap stop INT TERM
+for i in "$@"; do touch $home/networks.d/$i.conf; done
+cd /tmp
+zerotier-one >/dev/null 2>&1 &
+pid=$!
+while [ ! -f $home/identity.secret ]; do sleep 1; done
+zerotier-idtool initmoon $home/identity.public >moon.json
+sed -i 's/"stableEndpoints": \\[\\]/"stableEndpoints": ["192.0.2.1\\/9993"]/g' moon.json
+zerotier-idtool genmoon moon.json >/dev/null
+mkdir -p $home/moons.d; mv *.moon $home/moons.d/
+kill $pid; wait $pid
+nohup /usr/sbin/zerotier-one &
+while ! [ -f $home/zerotier-one.pid -a -d /proc/$(cat $home/zerotier-one.pid 2>/dev/null) ]; do sleep 1; done
+echo "info: $(zerotier-cli info)"
+while true; do sleep 1; done
+"""
+
+
+def test_entry_point_as_others_write_it(run: Callable[..., Container], tmp_path: Path) -> None:
+    script = tmp_path / "entrypoint"
+    script.write_text(_OTHERS)
+    script.chmod(0o755)
+    container = run(*TUN, "-v", f"{script}:/theirs:ro", "--entrypoint", "/theirs", arguments=[NWID])
+    eventually(lambda: "info: 200 info" in container.logs(), container.logs)
+    address = container.up()
+    assert container.cli("get", NWID, "status") == "REQUESTING_CONFIGURATION\n"
+    assert f'"id": "000000{address}"' in container.cli("listmoons")
+    assert container.cli("info").split()[-1] == "ONLINE", "it is its own moon's root"
+    assert container.stop() == 0
+
+
 # Build arguments
 
 
