@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
 import sys
 import time
@@ -71,7 +72,7 @@ def test_other_clients_and_frames_do_not_notice(pair: Pair, kind: str) -> None:
 
 
 def test_connections_that_say_nothing_are_few_and_ended(pair: Pair) -> None:
-    """All of them: within the idle time, or at once beyond the limit."""
+    """Within the idle time, or at once beyond the limit; what comes too fast stays outside."""
     process = psutil.Process(pair.nodes[0].pid())
     before = process.num_fds()
     attackers = attack(pair, "flood", "10.66.44.1", 8)
@@ -79,17 +80,19 @@ def test_connections_that_say_nothing_are_few_and_ended(pair: Pair) -> None:
     while attackers.poll() is None:
         most = max(most, process.num_fds())
         time.sleep(0.1)
-    assert counts_of(attackers)["ended by the server"] > http_attackers.CONNECTIONS * 0.9
     limit = connections.Admission().budgets[connections.Source.STRANGER].most
+    assert counts_of(attackers)["ended by the server"] > 10 * limit
     assert most <= before + limit + 10
     pair.nodes[0].wait_for("the last of them to end", lambda: process.num_fds() <= before + 10, 20)
 
 
-def test_programs_on_the_host_are_answered_during_an_attack(pair: Pair) -> None:
+def test_programs_on_the_host_are_answered_at_once_during_an_attack(pair: Pair) -> None:
+    """Their connections do not wait in the queue that the attackers fill."""
     attackers = attack(pair, "flood", "10.66.44.1", 2)
-    node, answers = pair.nodes[0], 0
+    node, times = pair.nodes[0], []
     while attackers.poll() is None:
+        began = time.monotonic()
         assert node.api("GET", "/status")["address"] == node.address
-        answers += 1
+        times.append(time.monotonic() - began)
     counts_of(attackers)
-    assert answers > 10
+    assert statistics.median(times) < 0.9, "a SYN that a full queue drops is sent again after a second"

@@ -80,9 +80,29 @@ def test_the_api_listens_on_what_it_inherits_and_closes_the_rest() -> None:
             assert sockets[0] is held
             assert {sock.getsockname()[1] for sock in sockets} == {port}
             assert other.fileno() == -1
+            again = http.bind(port, sockets)
+            assert {id(sock) for sock in again} == {id(sock) for sock in sockets}, "all of them, at the next start"
         finally:
             for sock in sockets[1:]:
                 sock.close()
+
+
+def test_programs_of_the_host_have_a_listener_of_their_own() -> None:
+    sockets = http.bind(0)
+    try:
+        port = sockets[0].getsockname()[1]
+        assert ("127.0.0.1", port) in {sock.getsockname()[:2] for sock in sockets}
+        with socket.create_connection(("127.0.0.1", port)):
+            taken = next(sock for sock in sockets if sock.getsockname()[0] == "127.0.0.1").accept()[0]
+            taken.close()
+        assert port_is_free(port) != 0, "and nobody else gets in between"
+        with socket.socket() as intruder:
+            intruder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            with pytest.raises(OSError, match="in use"):
+                intruder.bind(("127.0.0.1", port))
+    finally:
+        for sock in sockets:
+            sock.close()
 
 
 def test_port_that_we_listen_on_is_free() -> None:

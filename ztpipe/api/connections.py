@@ -1,7 +1,8 @@
 """TCP connections to the API: how many there may be, how long they may take, and what counts as HTTP (service §4.1).
 
-`Acceptor` takes them from the listeners, or closes them on the spot when they are too many: that costs a few system
-calls, and no frame waits for it. What was admitted is a `Connection`.
+`Acceptor` takes them from the listeners, or closes them on the spot when they are too many. That costs some 40 µs each,
+so after a few of them it leaves the listener alone for a moment: the kernel's queue fills up, and whoever comes then
+costs next to nothing. What was admitted is a `Connection`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from ztpipe.api import answers
 
 MAX_CONNECTIONS: Final = 512
 _ACCEPTS_PER_TURN: Final = 64
+_PAUSE: Final = 0.1
+"""Seconds without accepting after a turn in which a connection was refused."""
 _NO_DESCRIPTORS: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _HEAD_LIMIT: Final = 64 << 10
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
@@ -110,22 +113,30 @@ class Acceptor:
             sock.close()
 
     def _accept(self, listener: socket.socket) -> None:
+        refused = self._admission.refused
+        pause = self._accept_some(listener)
+        if self._admission.refused != refused:
+            pause = max(pause, _PAUSE)
+        if pause:
+            self._loop.remove_reader(listener)
+            self._loop.call_later(pause, self._resume, listener)
+
+    def _accept_some(self, listener: socket.socket) -> float:
+        """One turn; seconds to wait until the next."""
         for _ in range(_ACCEPTS_PER_TURN):
             try:
                 sock, peer = listener.accept()
             except (BlockingIOError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                if error.errno in _NO_DESCRIPTORS:  # it would be tried again and again: give the others a second
-                    self._loop.remove_reader(listener)
-                    self._loop.call_later(1.0, self._resume, listener)
-                return
+                return 0
+            except OSError as error:  # without descriptors it would be tried again and again: the others need them
+                return 1 if error.errno in _NO_DESCRIPTORS else 0
             source = self._source(str(peer[0]))
             if self._admission.enter(self._loop.time(), source):
                 self._serve(sock, source)
             else:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
                 sock.close()
+        return 0
 
     def _resume(self, listener: socket.socket) -> None:
         if listener.fileno() >= 0:

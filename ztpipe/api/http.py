@@ -63,28 +63,33 @@ class ListenError(OSError):
     exit_status = 255  # service §1.2
 
 
-def bind(port: int, inherited: Sequence[socket.socket] = ()) -> list[socket.socket]:
-    """Listening sockets on 0.0.0.0 and [::] (one is enough); raises `ListenError`.
+_ANY: Final = ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::"))  # access is decided by request
+_LOOPBACK: Final = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
 
-    Of the `inherited` ones those on that port are used, and the others closed.
+
+def bind(port: int, inherited: Sequence[socket.socket] = ()) -> list[socket.socket]:
+    """Listening sockets on 0.0.0.0 and [::] (one is enough) and on the loopback addresses; raises `ListenError`.
+
+    Programs on this host thus have a queue of their own, which the connections of others cannot fill. Of the
+    `inherited` listeners those on that port are used, and the rest closed.
     """
+    held = {sock.getsockname()[:2]: sock for sock in inherited}
     sockets: list[socket.socket] = []
-    failure: OSError | None = None
-    held = {sock.family: sock for sock in inherited if port and sock.getsockname()[1] == port}
-    for sock in set(inherited) - set(held.values()):
-        sock.close()
-    for family, host in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):  # access is decided by request
-        if family in held:
-            sockets.append(held[family])
-            continue
+    failures: list[OSError] = []
+    for family, host in (*_ANY, *_LOOPBACK):
+        if (family, host) in _LOOPBACK and not sockets:
+            break
+        key = (host, sockets[0].getsockname()[1] if sockets else port)
         try:
-            sockets.append(_listener(family, host, sockets[0].getsockname()[1] if sockets else port))
+            sockets.append(_share(held.pop(key), True) if key in held else _listener(family, *key))
         except OSError as error:
-            failure = failure or error
+            failures.append(error)
+    for sock in held.values():
+        sock.close()
     if not sockets:
-        assert failure is not None
-        raise ListenError(failure.errno, f"cannot listen for the control API on TCP port {port}: {failure.strerror}")
-    return sockets
+        why = failures[0]
+        raise ListenError(why.errno, f"cannot listen for the control API on TCP port {port}: {why.strerror}")
+    return [_share(sock, False) for sock in sockets]
 
 
 def _listener(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
@@ -93,12 +98,19 @@ def _listener(family: socket.AddressFamily, host: str, port: int) -> socket.sock
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        _share(sock, (family, host) in _LOOPBACK)
         sock.bind((host, port))
-        sock.listen(128)
+        _share(sock, True).listen(128)
         sock.setblocking(False)
     except OSError:
         sock.close()
         raise
+    return sock
+
+
+def _share(sock: socket.socket, share: bool) -> socket.socket:
+    """Whether its port may be bound for another address: by ourselves while we bind, and by nobody later."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, share)
     return sock
 
 
