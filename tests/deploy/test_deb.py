@@ -172,7 +172,7 @@ def test_service_is_ready_and_confined(machine: Machine) -> None:
 def test_reload_keeps_sockets_devices_and_processes(machine: Machine) -> None:
     before = sockets(machine)
     assert len(before) == 5, "TCP for both families, of this host and of others, and UDP on the device"
-    script = "tr '\\0' ' ' </proc/$p/cmdline | grep -e 'zerotier-one -U' -e spawn_main && echo $p"
+    script = "tr '\\0' ' ' </proc/$p/cmdline | grep -e '[z]erotier-one -U' -e '[s]pawn_main' && echo $p"
     tasks = f"for p in $(ls /proc | grep '^[0-9]'); do {script}; done; true"
     processes, device = machine.sh(tasks), machine.sh("ip -br link show type tun")
     machine.sh("""echo '{"settings": {"allowManagementFrom": ["192.0.2.0/24"]}}' >""" + f"{HOME}/local.conf")
