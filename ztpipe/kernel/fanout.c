@@ -9,7 +9,6 @@
 #define RENEWALS 1000 /* ms: how often the slow path hears of an entry that is due */
 #define LIST_MAX (sizeof(struct zt_group_list) + ZT_GROUP_RECIPIENTS * sizeof(uint64_t))
 #define ETHERTYPE_ARP 0x0806u
-#define PROTO_ICMPV6 0x3au
 #define NEIGHBOUR_SOLICITATION 0x87u
 
 struct recipient {
@@ -56,7 +55,7 @@ void zt_fanout_free(struct zt_fanout *f) {
 bool zt_asks_address(const uint8_t *frame, size_t len) {
     uint16_t type = zt_get16(frame + ZT_MACS_LEN);
     const uint8_t *ip = frame + ZT_ETHER_LEN;
-    return type == ETHERTYPE_ARP || (type == ZT_ETHERTYPE_IPV6 && len >= ZT_ETHER_LEN + ZT_IPV6_LEN + 1 && ip[6] == PROTO_ICMPV6 &&
+    return type == ETHERTYPE_ARP || (type == ZT_ETHERTYPE_IPV6 && len >= ZT_ETHER_LEN + ZT_IPV6_LEN + 1 && ip[6] == ZT_PROTO_ICMPV6 &&
                                      ip[ZT_IPV6_LEN] == NEIGHBOUR_SOLICITATION);
 }
 

@@ -60,6 +60,7 @@ static inline void zt_put64(uint8_t *p, uint64_t v) {
 
 #define ZT_PROTO_TCP 6u
 #define ZT_PROTO_UDP 17u
+#define ZT_PROTO_ICMPV6 0x3au
 #define ZT_IPV4_LEN 20u
 #define ZT_IPV6_LEN 40u
 #define ZT_TCP_LEN 20u
