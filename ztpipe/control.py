@@ -12,25 +12,22 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import structlog
 
 from ztpipe.api import http
 from ztpipe.config import Config
-from ztpipe.host import underlay
-from ztpipe.host.netevents import Change
 from ztpipe.host.netlink import Netlink
 from ztpipe.host.policyrouting import PolicyRouting
-from ztpipe.ipc import GatherAsked, PuntKind, iter_punts
+from ztpipe.ipc import iter_punts
 from ztpipe.log import configure as configure_log
 from ztpipe.node.actions import ControllerRequest, Event
 from ztpipe.node.node import Node
-from ztpipe.node.seam import GatherQuestion
 from ztpipe.node.settings import TUNNEL, NodeSettings
 from ztpipe.node.vl2 import MAX_NETWORKS
-from ztpipe.runtime import controllers, eventlog, inherited, metrics, notify
+from ztpipe.runtime import controllers, eventlog, inherited, metrics, notify, punts
 from ztpipe.runtime.actions import ActionRunner
 from ztpipe.runtime.bindings import Bindings
 from ztpipe.runtime.clock import Clock
@@ -52,23 +49,19 @@ from ztpipe.runtime.startup import (
     raise_file_limit,
     with_probed_offloads,
 )
+from ztpipe.runtime.surroundings import Surroundings
 from ztpipe.runtime.tunnel import Tunnel
 from ztpipe.shm.replay import SharedReplay
 from ztpipe.shm.tables import Sizes, Tables
 from ztpipe.store import Home
 from ztpipe.supervisor import Supervisor, SupervisorError
-from ztpipe.wire.address import MulticastGroup
 from ztpipe.wire.inetaddress import InetAddress
-
-if TYPE_CHECKING:
-    from ztpipe.ipc import Punt
 
 log = structlog.get_logger("control")
 
 _GROUP_SCAN = 5.0  # seconds: vl2 §6.1
 _REASSERT = 30.0  # seconds: vl1-behaviour §1.2, vl2 §7.2
 _LOCAL_CONF = 10.0
-_MEND_PAUSE = 0.5
 _NAME_SERVERS = 3.0
 _METRICS = 5.0
 _CONTROLLER_IDLE = 2.0
@@ -89,10 +82,8 @@ class Control:
         self._exit_status = 0
         self._tick: asyncio.TimerHandle | None = None
         self._draining = False
-        self._excluded: set[str] = set()
         self._settings_changed = asyncio.Event()
         self._controller_asked = asyncio.Event()
-        self._host_changed = asyncio.Event()
         self._notifier = notify.from_environment()
         self._listeners = inherited.listeners()
         self._local_conf = LocalConfWatch(lambda: self.config, self._apply_local)
@@ -109,7 +100,7 @@ class Control:
             await self.policy.start()
             self._start_data_plane(stack)
             self._start_node(stack)
-            await self._sync_underlay()
+            await self.surroundings.sync_underlay()
             await self._start_api(stack)
             self._start_tasks(stack)
             self._install_signals()
@@ -163,6 +154,16 @@ class Control:
             tap_failed=lambda nwid, failed: self.feed(lambda node, now: node.set_tap_error(now, nwid, failed)),
         )
         stack.callback(self.networks.close)
+        self.surroundings = Surroundings(
+            self.netlink,
+            self.networks,
+            self.bindings,
+            self.policy,
+            self.counters,
+            underlay_filter=lambda: underlay_filter(self.config),
+            only_tcp=self.tunnel.fallback.only_tcp,
+            links_changed=self._links_changed,
+        )
         self.reshaper = Reshaper(self.supervisor, self.bindings, self.networks)
 
     def _make_tunnel(self) -> Tunnel:
@@ -217,14 +218,14 @@ class Control:
         metrics_file.refresh()
         stack.callback(metrics_file.refresh)
         for work in (
-            self._every(_GROUP_SCAN, self._scan_groups),
-            self._every(_REASSERT, self._reassert),
+            self._every(_GROUP_SCAN, self.networks.scan_all_groups),
+            self._every(_REASSERT, self.surroundings.reassert),
             self._every(_LOCAL_CONF, self._local_conf.poll),
             self._follow_settings(),
             self._tend_controller(),
             self._every(_METRICS, lambda: metrics_file.refresh_aside(metrics.take(self))),
-            self._follow_underlay(),
-            self._mend_host(),
+            self.surroundings.follow(),
+            self.surroundings.mend(),
             self._every(_NAME_SERVERS, self.networks.watch_name_servers),
             self._tell_ready(),
         ):
@@ -330,32 +331,15 @@ class Control:
         now = self.clock.now()
         for punt in iter_punts(blob):
             self.counters.add("punts", 1)
-            self._on_punt(now, punt)
+            if punt.remote is not None:
+                self.tunnel.fallback.received(now, InetAddress(*punt.remote))
+            if not punts.hand_over(self.node, now, punt):
+                self.counters.drop("punt_without_endpoint", 1)
         self._drain()
 
-    def _on_punt(self, now: int, punt: Punt) -> None:
-        node = self.node
-        if punt.kind in (PuntKind.FRAME, PuntKind.GROUP):
-            frame = punt.data
-            destination, source = int.from_bytes(frame[0:6], "big"), int.from_bytes(frame[6:12], "big")
-            take = node.frame_received if punt.kind is PuntKind.FRAME else node.group_in_use
-            take(now, punt.nwid, destination, source, int.from_bytes(frame[12:14], "big"), frame[14:])
-            return
-        if punt.remote is None:
-            self.counters.drop("punt_without_endpoint", 1)
-            return
-        self.tunnel.fallback.received(now, InetAddress(*punt.remote))
-        if punt.kind is PuntKind.DATAGRAM:
-            node.datagram_received(now, punt.binding, InetAddress(*punt.remote), punt.data)
-        elif punt.kind is PuntKind.PACKET:
-            node.packet_received(now, punt.binding, InetAddress(*punt.remote), punt.data)
-        elif punt.kind is PuntKind.GATHER:
-            asked = GatherAsked.unpack(punt.data)
-            group = MulticastGroup(asked.mac, asked.adi)
-            question = GatherQuestion(group, asked.limit, asked.packet_id, asked.size, asked.hops, asked.suite)
-            node.gather_asked(now, punt.address, punt.binding, InetAddress(*punt.remote), punt.nwid, question)
-        else:
-            node.unknown_path(now, punt.address, punt.binding, InetAddress(*punt.remote))
+    def _links_changed(self) -> None:
+        self.feed(lambda node, now: node.links_changed(now))
+        self.mapper.links_changed()
 
     def _from_tunnel(self, remote: InetAddress, datagram: bytes) -> None:
         self.counters.add("tcp_received_datagrams", 1)
@@ -405,59 +389,6 @@ class Control:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._controller_asked.wait(), wait)
 
-    # -- the host ------------------------------------------------------------------------------------------------------
-
-    async def _sync_underlay(self) -> None:
-        found = await self.netlink.underlay()
-        own = {network.device_name for network in self.networks.by_id.values()}
-        chosen = underlay.select(found, own_devices=own, **underlay_filter(self.config))
-        self._tell_excluded(chosen.saved)
-        self.bindings.sync([] if self.tunnel.fallback.only_tcp() else chosen.usable)
-
-    def _tell_excluded(self, saved: Mapping[str, str]) -> None:
-        """One line when an interface is left out that the user may have wanted: the first time we see it."""
-        for interface, reason in saved.items():
-            if interface not in self._excluded:
-                self._excluded.add(interface)
-                self.counters.add("underlay_excluded_interfaces", 1)
-                hint = "list it in ztpipe.underlayInterfaces to use it"
-                log.info("interface left out of the underlay", interface=interface, reason=reason, hint=hint)
-
-    async def _follow_underlay(self) -> None:
-        """For good: whatever happens to one change or to the listener, the next change is followed."""
-        while True:
-            try:
-                async for change in self.netlink.changes():
-                    self._host_changed.set()
-                    if Change.LINKS not in change:
-                        continue
-                    await self._sync_underlay()
-                    self.feed(lambda node, now: node.links_changed(now))
-                    self.mapper.links_changed()
-            except Exception as error:
-                log.warning("underlay not followed for a second", error=str(error) or type(error).__name__)
-            await asyncio.sleep(1)
-            with contextlib.suppress(Exception):  # what changed meanwhile, if the host can tell
-                await self._sync_underlay()
-
-    async def _mend_host(self) -> None:
-        """What somebody removed comes back within a second, and no sooner: two programs may disagree for ever."""
-        while True:
-            await self._host_changed.wait()
-            await asyncio.sleep(_MEND_PAUSE)
-            self._host_changed.clear()
-            await self.policy.ensure()
-            await self.networks.reassert()
-
-    def _scan_groups(self) -> None:
-        self.networks.scan_all_groups()
-
-    async def _reassert(self) -> None:
-        await self.policy.ensure()
-        await self.networks.reassert()
-        await self.networks.reassert_name_servers()
-        await self._sync_underlay()
-
     # -- settings ------------------------------------------------------------------------------------------------------
 
     def _apply_local(self, config: Config) -> None:
@@ -474,7 +405,7 @@ class Control:
             await self._settings_changed.wait()
             self._settings_changed.clear()
             try:
-                await self._sync_underlay()
+                await self.surroundings.sync_underlay()
             except OSError as error:  # the interfaces are changing just now: the next look comes within 30 s
                 log.warning("underlay not synchronised", error=str(error))
 

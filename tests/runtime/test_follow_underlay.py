@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from types import SimpleNamespace
 
-from ztpipe.control import Control
 from ztpipe.host.netevents import Change
+from ztpipe.runtime.surroundings import Surroundings
 
 
 def test_a_listener_that_fails_is_replaced() -> None:
@@ -20,26 +20,29 @@ def test_a_listener_that_fails_is_replaced() -> None:
             raise OSError("no buffer space")
         await asyncio.sleep(60)
 
-    async def sync():
+    async def found():
         if not followed:
             followed.append("fails")
             raise RuntimeError("an interface went away meanwhile")
-        followed.append("synced")
-
-    node = SimpleNamespace(links_changed=lambda now: followed.append("told"))
-    control = SimpleNamespace(
-        netlink=SimpleNamespace(changes=changes),
-        _sync_underlay=sync,
-        _host_changed=asyncio.Event(),
-        feed=lambda event: event(node, 0),
-    )
+        return []
 
     async def run() -> None:
-        task = asyncio.ensure_future(Control._follow_underlay(control))
+        surroundings = Surroundings(
+            SimpleNamespace(changes=changes, underlay=found),
+            SimpleNamespace(by_id={}),
+            SimpleNamespace(sync=lambda chosen: followed.append("synced")),
+            SimpleNamespace(),
+            SimpleNamespace(),
+            underlay_filter=dict,
+            only_tcp=lambda: False,
+            links_changed=lambda: followed.append("told"),
+        )
+        task = asyncio.ensure_future(surroundings.follow())
         async with asyncio.timeout(20):
             while "told" not in followed or len(opened) < 2:
                 await asyncio.sleep(0.05)
         assert not task.done()
+        assert "synced" in followed
         task.cancel()
 
     asyncio.run(run())
