@@ -14,8 +14,9 @@ import pytest
 
 from tests.pairs import counted
 from ztpipe.lab import Gateway, Lab, Namespace
-from ztpipe.lab.nat import behind, load, router
+from ztpipe.lab.nat import behind, load, router, site
 from ztpipe.lab.nodes import moon, private_planet
+from ztpipe.lab.traffic import ping
 
 DAEMON = shutil.which("miniupnpd", path="/usr/sbin:/usr/local/sbin:/usr/bin")
 
@@ -89,6 +90,34 @@ def test_a_mapping_is_made_and_leads_to_the_node(lab: Lab, way: str) -> None:
     external = int(line.split(f"{EXTERNAL}/")[1].split()[0].strip('",'))
     assert node.api("GET", "/status")["config"]["settings"]["tertiaryPort"] > 0
     _reaches(node, stranger, external)
+
+
+@pytest.mark.long
+def test_behind_two_symmetric_nats_a_mapping_makes_the_path_direct(lab: Lab) -> None:
+    """Such a pair is relayed otherwise (tests/interop/test_nat.py)."""
+    wan = lab.switch("wan")
+    hosts = [lab.namespace("root"), lab.namespace("inside")]
+    lab.cable(hosts[0], "eth0", ["44.128.0.9/16"], wan)
+    home = router(lab, "router", "symmetric", wan, f"{EXTERNAL}/16")
+    behind(lab, hosts[1], home, "192.168.20")
+    start_daemon(home, lab, nat_pmp=True, upnp=False)
+    hosts.append(site(lab, wan, "other", "symmetric", "44.128.30.1", lan="192.168.30").host)
+    root, a, b = (Gateway(host, lab.directory, settings={"portMappingEnabled": host is hosts[1]}) for host in hosts)
+    planet, moons = private_planet(), [moon(root.identity, ["44.128.0.9/9993"])]
+    for node in (root, a, b):
+        node.use_world(planet, moons)
+        node.start()
+    a.wait_for("a mapping", lambda: "port mapped" in a.log.read_text(), 60)
+    nwid = root.create_network(private=False, routes=[{"target": "10.67.20.0/24"}], v4AssignMode={"zt": False})
+    for number, node in enumerate((a, b), start=1):
+        root.authorise(nwid, node.address, ipAssignments=[f"10.67.20.{number}"])
+        node.join(nwid)
+    for node in (a, b):
+        node.wait_ok(nwid)
+    b.wait_for("a ping", lambda: ping(b.namespace, "10.67.20.1", count=1).times, 60)
+    path = b.wait_direct(a.address, 60)["paths"][0]
+    assert path["address"].startswith(f"{EXTERNAL}/")
+    assert ping(b.namespace, "10.67.20.1", count=5).times
 
 
 def _reaches(node: Gateway, stranger: Namespace, port: int) -> None:
