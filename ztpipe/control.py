@@ -60,7 +60,8 @@ from ztpipe.wire.inetaddress import InetAddress
 log = structlog.get_logger("control")
 
 _GROUP_SCAN = 5.0  # seconds: vl2 §6.1
-_REASSERT = 30.0  # seconds: vl1-behaviour §1.2, vl2 §7.2
+_REASSERT = 30.0  # seconds: vl1-behaviour §1.2
+_PUT_BACK = 300.0  # vl2 §7.2
 _LOCAL_CONF = 10.0
 _NAME_SERVERS = 3.0
 _METRICS = 5.0
@@ -152,6 +153,7 @@ class Control:
                 lambda node, now: node.set_multicast_groups(now, nwid, groups)
             ),
             tap_failed=lambda nwid, failed: self.feed(lambda node, now: node.set_tap_error(now, nwid, failed)),
+            names=self.home.device_map(),
         )
         stack.callback(self.networks.close)
         self.surroundings = Surroundings(
@@ -220,6 +222,7 @@ class Control:
         for work in (
             self._every(_GROUP_SCAN, self.networks.scan_all_groups),
             self._every(_REASSERT, self.surroundings.reassert),
+            self._every(_PUT_BACK, self.surroundings.put_back),
             self._every(_LOCAL_CONF, self._local_conf.poll),
             self._follow_settings(),
             self._tend_controller(),

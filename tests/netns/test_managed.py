@@ -86,6 +86,9 @@ def test_what_is_removed_comes_back_and_what_was_there_stays(pair: Pair) -> None
     settle("the route to go", lambda: "10.70.2.0/24" not in routes(pair.b))
     assert "10.70.1.0/24" in routes(pair.b), "not ours to remove"
     assert "10.71.0.1/24" in pair.b.run("ip", "-4", "addr").stdout
+    # Addresses that the host's owner put there are found by others too (vl2 §6.1).
+    pair.a.run("ip", "addr", "add", "10.71.0.2/24", "dev", pair.nodes[0].network(pair.nwid)["portDeviceName"])
+    settle("an address that is not managed", lambda: ping(pair.a, "10.71.0.1", count=1).times)
 
 
 def test_full_tunnel_keeps_the_underlay(pair: Pair) -> None:
@@ -168,8 +171,9 @@ def test_name_servers(pair: Pair, resolv_conf: Callable[[Namespace], Path]) -> N
     conf = resolv_conf(pair.b)
     member = pair.nodes[1]
     assert member.stop() == 0
+    (member.home / "devicemap").write_text(f"{pair.nwid}=overlay0\n")
     member.start()  # now with a resolv.conf of its own
-    member.wait_ok(pair.nwid, addresses=2)
+    assert member.wait_ok(pair.nwid, addresses=2)["portDeviceName"] == "overlay0"
     change(pair, dns=DNS)
     time.sleep(3)
     assert conf.read_text() == ORIGINAL, "only when it is allowed"

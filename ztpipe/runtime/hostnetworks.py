@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -18,7 +19,7 @@ import structlog
 from ztpipe.host.dns import HostDns, choose_resolver
 from ztpipe.host.managed import LocalSettings, ManagedDevice, Plan, plan
 from ztpipe.host.multicast import address_groups, read_groups
-from ztpipe.host.netlink import Netlink
+from ztpipe.host.netlink import Netlink, UnderlayAddress
 from ztpipe.host.tap import VNET_HEADER, Tap, TapError
 from ztpipe.node.actions import ConfigureNetwork, WriteFrame
 from ztpipe.node.status import NetworkStatus
@@ -52,6 +53,7 @@ class HostNetwork:
     error: str = ""  # why there is no TAP
     index: int | None = None
     groups: set[MulticastGroup] = field(default_factory=set)
+    present: frozenset[InetAddress] = frozenset()  # addresses on the device, whoever put them there
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
 
@@ -79,8 +81,13 @@ class HostNetworks:
         groups_changed: Callable[[int, set[MulticastGroup]], None],
         tap_failed: Callable[[int, bool], None],
         dns: HostDns | None = None,
+        names: Mapping[int, str] | None = None,
     ) -> None:
-        """`dns` None: the host's own. Name servers that a killed process left are taken back here."""
+        """`dns` None: the host's own. Name servers that a killed process left are taken back here.
+
+        `names`: what the file `devicemap` wants devices to be called, by network (vl2 §1.4).
+        """
+        self._names = names or {}
         self._address, self._netlink, self._carrier = address, netlink, carrier
         self._queues, self._tso, self._uso = queues, tso, uso
         self._load_settings, self._groups_changed, self._tap_failed = settings, groups_changed, tap_failed
@@ -107,7 +114,11 @@ class HostNetworks:
         network.changed.set()
 
     def _open_tap(self, network: HostNetwork, mtu: int) -> None:
-        names: Iterator[str] = (device_name(network.nwid, trial) for trial in itertools.count())
+        name = self._names.get(network.nwid, "")
+        wanted = [name] if 0 < len(name.encode()) < 16 and not set(name) & set("/: \t") else []
+        names: Iterator[str] = itertools.chain(
+            wanted, (device_name(network.nwid, trial) for trial in itertools.count())
+        )
         try:
             network.tap = Tap.create(
                 itertools.islice(names, _NAME_TRIALS),
@@ -252,7 +263,8 @@ class HostNetworks:
         listed = read_groups()
         for network in networks:
             if network.tap is not None:
-                self._tell_groups(network, listed.get(network.tap.name, set()) | address_groups(network.assigned()))
+                addresses = network.present.union(network.assigned())
+                self._tell_groups(network, listed.get(network.tap.name, set()) | address_groups(addresses))
 
     def _tell_groups(self, network: HostNetwork, groups: set[MulticastGroup]) -> None:
         if groups != network.groups:
@@ -262,16 +274,27 @@ class HostNetworks:
     def scan_all_groups(self) -> None:
         self.scan_groups(self.by_id.values())
 
-    async def reassert(self) -> None:
-        """Every 30 s and after a change of the host.
+    def take_addresses(self, found: Iterable[UnderlayAddress]) -> None:
+        """The addresses of all devices of this host: those that somebody else put on ours are to be found too."""
+        by_device: defaultdict[str, set[InetAddress]] = defaultdict(set)
+        for entry in found:
+            by_device[entry.interface].add(entry.address)
+        for network in self.by_id.values():
+            network.present = frozenset(by_device.get(network.device_name, ()))
+        self.scan_all_groups()
 
-        Puts back addresses and routes that somebody removed; makes TAPs that could not be made.
-        """
+    def make_missing(self) -> None:
+        """Every 30 s and after a change of the host: TAPs that could not be made."""
         for network in list(self.by_id.values()):
             if network.tap is None:
                 self._open_tap(network, network.config.mtu if network.config else _DEFAULT_MTU)
                 network.changed.set()
-            elif network.device is not None and network.device.applied != Plan():
+
+    async def reassert(self) -> None:
+        """After a change of the host, and now and then: addresses and routes that somebody removed are put back."""
+        self.make_missing()
+        for network in list(self.by_id.values()):
+            if network.tap is not None and network.device is not None and network.device.applied != Plan():
                 try:
                     await network.device.reassert()
                 except Exception as error:

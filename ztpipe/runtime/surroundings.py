@@ -52,6 +52,7 @@ class Surroundings:
     async def sync_underlay(self) -> None:
         """Sockets on every address that may carry us. Raises OSError while interfaces change under our hands."""
         found = await self._netlink.underlay()
+        self._networks.take_addresses(found)
         own = {network.device_name for network in self._networks.by_id.values()}
         chosen = underlay.select(found, own_devices=own, **self._underlay_filter())
         self._tell_excluded(chosen.saved)
@@ -87,12 +88,15 @@ class Surroundings:
             await self._changed.wait()
             await asyncio.sleep(_MEND_PAUSE)
             self._changed.clear()
-            await self._policy.ensure()
-            await self._networks.reassert()
+            await self.put_back()
 
-    async def reassert(self) -> None:
-        """Every 30 s, whatever netlink told (vl1-behaviour §1.2, vl2 §7.2)."""
+    async def put_back(self) -> None:
+        """Also every 300 s, in case that the kernel's notices fail us."""
         await self._policy.ensure()
         await self._networks.reassert()
+
+    async def reassert(self) -> None:
+        """Every 30 s, whatever netlink told (vl1-behaviour §1.2)."""
+        self._networks.make_missing()
         await self._networks.reassert_name_servers()
         await self.sync_underlay()
