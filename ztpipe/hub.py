@@ -15,8 +15,8 @@ _AT_ONCE: Final = 32  # messages
 class Hub:
     """Control's end, made inside a running loop. Messages that are not well-formed are counted in `malformed`.
 
-    On the socket's own descriptor: `zmq.asyncio` makes four times as much of each message, of which there may be
-    hundreds a second that lead to nothing (strangers).
+    On the socket's own descriptor, without the futures that `zmq.asyncio` makes of each message: there may be hundreds
+    a second that lead to nothing (strangers).
     """
 
     def __init__(self, where: str) -> None:
