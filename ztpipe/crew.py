@@ -27,6 +27,7 @@ __all__ = ["Crew", "SupervisorError", "WorkerStatus"]
 STOP_TIMEOUT_S: Final = 0.7
 #: A worker that has said nothing for this long hangs, and is killed.
 _SILENCE_S: Final = 10.0
+_ABSENCE_S: Final = 2.0
 #: A worker that lived shorter than this is restarted after a pause, which doubles up to a limit.
 _YOUNG_S: Final = 2.0
 _PAUSE_S: Final = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -91,6 +92,7 @@ class Crew:
         self._log = log.get()
         self._workers = {seat.name: _Seated(seat) for seat in mesh.seats}
         self._stopping = False
+        self._watched = time.monotonic()
         self._spawn = multiprocessing.get_context("spawn")
 
     # ---- life --------------------------------------------------------------------------------------------------
@@ -266,10 +268,18 @@ class Crew:
                 self._on_event(message.worker, name, fields)
 
     def watch(self) -> None:
-        """Push waiting commands on, and kill workers that hang; to be called now and then."""
+        """Push waiting commands on, and kill workers that hang; to be called about every 0.25 s.
+
+        If we have not looked for seconds, it was us who stood still (a frozen container, a debugger): what the workers
+        said meanwhile has not been read yet.
+        """
+        now = time.monotonic()
+        absent, self._watched = now - self._watched > _ABSENCE_S, now
         for worker in self._workers.values():
             worker.commands.flush()
-            silent = time.monotonic() - worker.heard > _SILENCE_S
+            if absent:
+                worker.heard = now
+            silent = now - worker.heard > _SILENCE_S
             if worker.process is not None and silent:
                 self._log.error("worker hangs", worker=worker.seat.name)
                 worker.process.kill()

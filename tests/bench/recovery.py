@@ -95,16 +95,18 @@ def settle(site: Site) -> None:
 def outage(site: Site, event: Callable[[Site], float | None], limit: float) -> float:
     """Longest time without an answer after `event`, or after the time that it returns."""
     running = site.a.namespace.popen(
-        "ping", "-n", "-D", "-i", str(EACH), "-c", str(int((limit + 6) / EACH)), "-W", "1", f"{site.overlay}.2",
+        "ping", "-n", "-D", "-i", str(EACH), "-W", "1", f"{site.overlay}.2",
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
     time.sleep(1)
     at = time.time()
     at = event(site) or at
-    output = running.communicate(timeout=3 * limit + 60)[0]
+    time.sleep(max(0.0, at + limit - time.time()))
+    running.send_signal(signal.SIGINT)  # an event may take time of its own: until `limit` after it
+    output = running.communicate(timeout=60)[0]
     replies = [float(stamp) for stamp in re.findall(r"^\[([\d.]+)\].*time=", output, re.M)]
     after = [stamp for stamp in replies if stamp > at]
-    return max(later - earlier for earlier, later in pairwise((at, *after, max(at + limit, *after[-1:], at))))
+    return max(later - earlier for earlier, later in pairwise((at, *after, max(at + limit, *after[-1:]))))
 
 
 # ---- events ---------------------------------------------------------------------------------------------------------

@@ -110,6 +110,17 @@ async def test_death_is_noticed_at_once(bench: Bench) -> None:
     assert bench.events[0][:2] == ("crypto-1", "ended")
 
 
+async def test_who_stood_still_himself_takes_nobody_for_hung(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ztpipe.crew._SILENCE_S", 1.0)
+    monkeypatch.setattr("ztpipe.crew._ABSENCE_S", 0.5)
+    pids = {status.name: status.pid for status in bench.supervisor.status()}
+    time.sleep(1.2)  # frozen: the heartbeats of this time are still to be read
+    bench.supervisor._crew.watch()
+    await asyncio.sleep(0.2)
+    assert {status.name: status.pid for status in bench.supervisor.status()} == pids
+    assert not bench.events
+
+
 async def test_a_fault_empties_the_rings_of_its_worker_and_a_kill_does_not(bench: Bench) -> None:
     os.kill(bench.pid("crypto-0"), signal.SIGSTOP)  # so that input piles up
     bench.tables.install_peer(7, bytes(32), bytes(32), bytes(32), 3, 0, (b"\x7f\0\0\1", 1), 1432, True)
