@@ -29,7 +29,7 @@ def test_a_listener_that_fails_is_replaced() -> None:
     async def run() -> None:
         surroundings = Surroundings(
             SimpleNamespace(changes=changes, underlay=found),
-            SimpleNamespace(by_id={}),
+            SimpleNamespace(by_id={}, take_addresses=lambda addresses: None),
             SimpleNamespace(sync=lambda chosen: followed.append("synced")),
             SimpleNamespace(),
             SimpleNamespace(),
