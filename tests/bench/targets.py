@@ -4,7 +4,7 @@
 
 Each group has a laboratory of its own, in which all of its pairs are up and are measured in alternation; a ratio is
 that of medians. With `--json FILE` groups measured earlier are kept and shown too, so that the table can be filled in
-slices. Group "suite 1" needs ZT_REFERENCE_SUITE1, a zerotier-one without AES (1.6 or older).
+slices. Group "suite 1" needs ZT_REFERENCE_SUITE1, a zerotier-one without AES (1.4 or older).
 """
 
 from __future__ import annotations
@@ -287,7 +287,7 @@ def main(names: list[str], rounds: int, seconds: float, kept: Path | None) -> No
     if "ZT_REFERENCE" not in os.environ and names != ["rest"]:
         sys.exit("targets are ratios to zerotier-one: set ZT_REFERENCE to its path")
     if "suite 1" in names and "ZT_REFERENCE_SUITE1" not in os.environ:
-        sys.exit("group suite 1 needs a zerotier-one without AES (1.6 or older): set ZT_REFERENCE_SUITE1 to its path")
+        sys.exit("group suite 1 needs a zerotier-one without AES (1.4 or older): set ZT_REFERENCE_SUITE1 to its path")
     measured: dict[str, Measured] = json.loads(kept.read_text()) if kept is not None and kept.exists() else {}
     for name in names:
         measured[name] = run(name, rounds, seconds)
