@@ -81,7 +81,8 @@ class ActionRunner:
         except OSError as error:
             log.error("cannot save state", kind=action.kind, id=f"{action.id:x}", error=str(error))
 
-    # A full table costs speed, never correctness: what has no entry is punted and goes the slow way.
+    # A full table of peers, paths, members or groups costs speed only: what has no entry is punted, the slow way.
+    # The table of networks has room for as many as can be joined.
 
     def _install_peer(self, a: act.InstallPeer) -> None:
         index = self._tables.install_peer(
