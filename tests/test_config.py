@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ztpipe import config, localconf
 from ztpipe.localconf import to_bool, to_int, to_str
+from ztpipe.runtime.settings import node_settings
 
 
 def conf(home: Path, document: object) -> Path:
@@ -210,3 +211,10 @@ def test_worker_slice_is_small_and_picklable(tmp_path: Path) -> None:
     assert not workers[0].gso
     assert len(pickle.dumps(workers[0])) < 1000
     assert pickle.loads(pickle.dumps(workers[3])) == workers[3]
+
+
+def test_trusted_paths_of_the_old_file_count_unless_local_conf_names_the_network(tmp_path: Path) -> None:
+    (tmp_path / "local.conf").write_text('{"physical": {"10.0.0.0/8": {"trustedPathId": 5, "mtu": 1400}}}')
+    settings = node_settings(config.load(tmp_path), {"10.0.0.0/8": 9, "fd00::/8": 7, "nonsense": 3})
+    found = {entry.network.text(): (entry.trusted_path_id, entry.mtu) for entry in settings.physical}
+    assert found == {"10.0.0.0/8": (5, 1400), "fd00::/8": (7, 0)}

@@ -261,6 +261,13 @@ def test_device_map(home: Home) -> None:
     assert home.device_map() == {0x142B028C0F90DC4A: "zt0"}
 
 
+def test_trusted_paths(home: Home) -> None:
+    assert home.trusted_paths() == {}
+    lines = "3d=10.0.0.0/8\r\n a1b2 = fd00::/8 \n0=10.1.0.0/16\nzz=10.2.0.0/16\n7=10.3.0.1\n# note\n"
+    (home.path / "trustedpaths").write_text(lines)
+    assert home.trusted_paths() == {"10.0.0.0/8": 0x3D, "fd00::/8": 0xA1B2}
+
+
 # Local settings of networks (service §1.6)
 
 

@@ -39,6 +39,7 @@ from ztpipe.runtime.portmapping import PortMapper
 from ztpipe.runtime.processes import cpu_seconds, end_tracker
 from ztpipe.runtime.reload import LocalConfWatch, report
 from ztpipe.runtime.reshape import Reshaper
+from ztpipe.runtime.secondaryport import SecondaryPort
 from ztpipe.runtime.settings import node_settings, tunnel_settings, underlay_filter
 from ztpipe.runtime.slowpath import SlowPathCounters
 from ztpipe.runtime.startup import (
@@ -63,6 +64,7 @@ _GROUP_SCAN = 5.0  # seconds: vl2 §6.1
 _REASSERT = 30.0  # seconds: vl1-behaviour §1.2
 _PUT_BACK = 300.0  # vl2 §7.2
 _LOCAL_CONF = 10.0
+_PEERS_CLEANED = 3600.0  # vl1-behaviour §1.2
 _NAME_SERVERS = 3.0
 _METRICS = 5.0
 _CONTROLLER_IDLE = 2.0
@@ -87,6 +89,9 @@ class Control:
         self._controller_asked = asyncio.Event()
         self._notifier = notify.from_environment()
         self._listeners = inherited.listeners()
+        self._trusted_paths = home.trusted_paths()
+        if self._trusted_paths:
+            log.warning("the file trustedpaths is of old: better write it as physical in local.conf")
         self._local_conf = LocalConfWatch(lambda: self.config, self._apply_local)
 
     # -- life ---------------------------------------------------------------------------------------------------------
@@ -134,6 +139,12 @@ class Control:
             mark=config.routing_table,
         )
         stack.callback(self.bindings.close)
+        local = config.local.settings
+        self.secondary = SecondaryPort(
+            self.clock.now(),
+            self.bindings.ports,
+            fixed=local.secondary_port != 0 or not local.allow_secondary_port,
+        )
         self.tunnel = self.bindings.tunnel = self._make_tunnel()
         stack.callback(self.tunnel.stop)
         self.mapper = PortMapper(
@@ -186,6 +197,7 @@ class Control:
         self.monitor.start()
         stack.callback(self.monitor.stop)
         planet, moons = load_worlds(self.home)
+        self._clean_peers()
         self.node = Node(
             self.identity,
             random=os.urandom,
@@ -193,7 +205,7 @@ class Control:
             moons=moons,
             networks=self.home.networks(),
             peers=self.home.peers(),
-            settings=node_settings(self.config),
+            settings=node_settings(self.config, self._trusted_paths),
             replay=SharedReplay(self.tables),
         )
         self.runner = ActionRunner(
@@ -221,7 +233,8 @@ class Control:
         stack.callback(metrics_file.refresh)
         for work in (
             self._every(_GROUP_SCAN, self.networks.scan_all_groups),
-            self._every(_REASSERT, self.surroundings.reassert),
+            self._every(_REASSERT, self._reassert),
+            self._every(_PEERS_CLEANED, self._clean_peers),
             self._every(_PUT_BACK, self.surroundings.put_back),
             self._every(_LOCAL_CONF, self._local_conf.poll),
             self._follow_settings(),
@@ -340,6 +353,14 @@ class Control:
                 self.counters.drop("punt_without_endpoint", 1)
         self._drain()
 
+    async def _reassert(self) -> None:
+        if self.secondary.renew(self.clock.now()):
+            log.info("offline: trying another secondary port", port=self.bindings.ports[1])
+        await self.surroundings.reassert()
+
+    def _clean_peers(self) -> None:
+        self.home.expire_peers()
+
     def _links_changed(self) -> None:
         self.feed(lambda node, now: node.links_changed(now))
         self.mapper.links_changed()
@@ -352,6 +373,7 @@ class Control:
         eventlog.tell(event)
         if event.kind in ("online", "offline"):
             self.networks.set_online(event.kind == "online")
+            self.secondary.set_online(self.clock.now(), event.kind == "online")
         elif event.kind == "collision":
             self.home.retire_identity()
             self.request_stop(1)
@@ -395,7 +417,7 @@ class Control:
     # -- settings ------------------------------------------------------------------------------------------------------
 
     def _apply_local(self, config: Config) -> None:
-        settings = node_settings(config)
+        settings = node_settings(config, self._trusted_paths)
         self.config = config
         wanted = tunnel_settings(config)
         self.tunnel.configure(wanted.relay, allowed=wanted.allowed, forced=wanted.forced)

@@ -205,6 +205,10 @@ class Home:
         """World id -> binary world, of every moon stored."""
         return dict(_read_all(self.path / "moons.d", 16, ".moon"))
 
+    def moon(self, world_id: int) -> bytes | None:
+        """One of `moons`."""
+        return files.read(self.path / "moons.d" / f"{world_id:016x}.moon")
+
     def save_moon(self, world_id: int, data: bytes | None) -> None:
         """Store or forget a moon."""
         self._save(self.path / "moons.d" / f"{world_id:016x}.moon", data)
@@ -243,7 +247,7 @@ class Home:
         limit = (time.time() if now is None else now) - _PEER_LIFE
         removed = 0
         for path in _listing(self.path / "peers.d", 10, ".peer"):
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):
                 if path.stat().st_mtime < limit:
                     path.unlink()
                     removed += 1
@@ -292,6 +296,12 @@ class Home:
         pairs = (line.strip().partition("=") for line in lines)
         return {int(nwid, 16): name for nwid, _, name in pairs if name and _is_hex(nwid, 16)}
 
+    def trusted_paths(self) -> dict[str, int]:
+        """The legacy file ``trustedpaths``: underlay network (``IP/bits``) -> trusted path ID, not 0."""
+        lines = (files.read(self.path / "trustedpaths") or b"").decode("utf-8", "replace").splitlines()
+        pairs = (line.strip().partition("=") for line in lines)
+        return {net.strip(): int(number, 16) for number, _, net in pairs if _is_path_id(number.strip()) and "/" in net}
+
 
 def _is_true(value: str) -> bool:
     return value.startswith(("1", "t", "T"))
@@ -299,6 +309,10 @@ def _is_true(value: str) -> bool:
 
 def _is_hex(text: str, length: int) -> bool:
     return len(text) == length and set(text) <= set("0123456789abcdefABCDEF")
+
+
+def _is_path_id(text: str) -> bool:
+    return 0 < len(text) <= 16 and _is_hex(text, len(text)) and int(text, 16) != 0
 
 
 def _listing(directory: Path, digits: int, suffix: str) -> Iterator[Path]:

@@ -244,6 +244,10 @@ def test_fragment_for_somebody_else(b: Lab) -> None:
     only_punt(b, piece)
 
 
+def test_a_beacon_of_an_old_node(b: Lab) -> None:
+    only_punt(b, bytes(8) + A.to_bytes(5, "big"))
+
+
 @pytest.mark.parametrize("joined", [True, False])
 def test_a_fragmented_control_packet_is_punted_whole(b: Lab, joined: bool) -> None:
     whole = packet(Verb.NETWORK_CREDENTIALS, body(4000))

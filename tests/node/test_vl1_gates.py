@@ -365,13 +365,31 @@ def test_pushed_addresses_are_tried_8_per_class_and_8_packets_in_a_row(bench, pe
     assert probes(bench.say(peer, Verb.PUSH_DIRECT_PATHS, push))
 
 
-def test_forget_flag_is_ignored_and_redirect_takes_effect_at_once(bench, peer):
+def test_forget_flag_is_ignored_and_redirect_counts_when_it_has_answered(bench, peer):
     target = InetAddress(bytes((10, 2, 5, 99)), 4)
     forget = PushDirectPaths((DirectPath(peer.remote, 1),)).encode()
     assert probes(bench.say(peer, Verb.PUSH_DIRECT_PATHS, forget)) == set()
     assert bench.paths(peer) == [peer.remote]
     redirect = PushDirectPaths((DirectPath(target, 2),)).encode()
-    assert probes(bench.say(peer, Verb.PUSH_DIRECT_PATHS, redirect)) == {target}
+    actions = bench.say(peer, Verb.PUSH_DIRECT_PATHS, redirect)
+    assert probes(actions) == {target}
+    assert bench.paths(peer) == [peer.remote]
+    (hello,) = bench.opened(peer, actions)
+    answer = OkHello(timestamp=bench.now, received_from=LOCAL).encode()
+    bench.say(peer, Verb.OK, Ok(Verb.HELLO, hello.packet_id, answer).encode(), remote=target)
+    assert bench.paths(peer) == [target]
+    bench.say(peer, Verb.ECHO)
+    assert bench.paths(peer) == [target]
+
+
+def test_a_redirect_to_another_port_of_the_same_host_is_followed_too(bench, peer):
+    target = peer.remote._replace(port=4)
+    (hello,) = bench.opened(
+        peer, bench.say(peer, Verb.PUSH_DIRECT_PATHS, PushDirectPaths((DirectPath(target, 2),)).encode())
+    )
+    bench.now += 9_000
+    answer = OkHello(timestamp=bench.now, received_from=LOCAL).encode()
+    bench.say(peer, Verb.OK, Ok(Verb.HELLO, hello.packet_id, answer).encode(), remote=target)
     assert bench.paths(peer) == [target]
 
 

@@ -16,7 +16,7 @@ from ztpipe.node.settings import Binding, NodeSettings
 from ztpipe.wire.armor import open_packet
 from ztpipe.wire.identity import Identity
 from ztpipe.wire.protocol import ErrorCode, Verb
-from ztpipe.wire.verbs import Error, Hello, OkHello, WorldVersion
+from ztpipe.wire.verbs import Error, Hello, Ok, OkHello, WorldVersion
 from ztpipe.wire.world import Root, World, WorldType
 
 
@@ -218,6 +218,31 @@ def test_moon_is_fetched_from_its_seed_and_listed_in_hello(bench):
     bench.node.deorbit(bench.now, 0x77)
     assert SaveState("moon", 0x77, None) in bench.collect()
     assert bench.node.moons() == []
+
+
+def test_a_moon_that_lies_on_disk_is_taken_at_once(bench):
+    seed = bench.puppet(5)
+    roots = (Root(seed.identity.without_private(), (seed.remote,)),)
+    moon = World(WorldType.MOON, 0x77, 9, bytes(64), bytes(96), roots)
+    bench.node.orbit(bench.now, 0x78, seed.address, moon)  # another one
+    assert [(m.id, m.world) for m in bench.node.moons()] == [(0x78, None)]
+    bench.node.orbit(bench.now, 0x77, seed.address, moon)
+    assert [(m.id, m.world) for m in bench.node.moons()] == [(0x77, moon), (0x78, None)]
+    assert Verb.HELLO in bench.verbs(seed, bench.collect())
+
+
+def test_what_others_than_roots_send_in_place_of_worlds_is_skipped(bench):
+    """vl1-wire §9.2: whoever is not believed may hold worlds of any kind; its answer is one all the same."""
+    peer = bench.puppet(5)
+    for junk, sender, learned in (
+        (b"\x00\x03\x07\x07\x07", peer, True),
+        (b"\xff\xff", bench.puppet(6), True),
+        (b"\x00\x03\x07\x07\x07", bench.root, False),
+    ):
+        (hello, *_) = [o for o in bench.opened(sender, bench.hello(sender)) if o.verb is Verb.HELLO]
+        body = OkHello(timestamp=bench.now, received_from=LOCAL).encode()[:-2] + junk
+        bench.say(sender, Verb.OK, Ok(Verb.HELLO, hello.packet_id, body).encode())
+        assert (bench.paths(sender) == [sender.remote]) is learned
 
 
 def test_moon_nobody_asked_for_is_not_taken(bench):

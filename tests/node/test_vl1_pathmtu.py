@@ -190,3 +190,30 @@ def test_other_ids_and_other_places_are_not_trusted():
     assert bench.drops["untrusted_path"] == 1
     bench.say(peer, Verb.ECHO, b"x", suite=2, trusted_path_id=7, remote=InetAddress.parse("192.0.2.1/9993"))
     assert bench.drops["untrusted_path"] == 2
+
+
+def test_of_nested_networks_the_smallest_counts_and_any_may_be_believed():
+    nested = tuple(
+        PhysicalNetwork(InetAddress.parse(text), mtu=mtu, trusted_path_id=number)
+        for text, mtu, number in (("10.0.0.0/8", 1_400, 7), ("10.2.0.0/16", 2_000, 8), ("10.2.9.0/24", 0, 0))
+    )
+    for networks in (nested, nested[::-1]):
+        bench = Bench(settings=NodeSettings(physical=networks))
+        peer = bench.puppet(5)
+        bench.meet(peer)
+        physical = bench.node._vl1.physical
+        assert (physical.trusted_id(peer.remote), physical.configured_mtu(peer.remote)) == (8, 2_000)
+        far = InetAddress.parse("10.3.0.1/1")
+        assert (physical.trusted_id(far), physical.configured_mtu(far)) == (7, 1_400)
+        for number, believed in ((8, True), (7, True), (9, False), (0, False)):
+            bench.now += 1_000
+            actions = bench.say(peer, Verb.ECHO, b"clear", suite=2, trusted_path_id=number)
+            assert (Verb.OK in bench.verbs(peer, actions)) is believed
+        assert bench.drops["untrusted_path"] == 2
+
+
+def test_everything_cannot_be_blacklisted():
+    """vl1-behaviour §6.7: a blacklist needs a prefix length."""
+    everything = tuple(PhysicalNetwork(InetAddress.parse(net), blacklist=True) for net in ("0.0.0.0/0", "::/0"))
+    bench = Bench(settings=NodeSettings(physical=everything))
+    bench.meet(bench.puppet(5))

@@ -80,6 +80,7 @@ static inline void zt_put64(uint8_t *p, uint64_t v) {
 #define ZT_PACKET_HEADER 28u /* up to and including the verb */
 #define ZT_PACKET_LONGEST 10024u
 #define ZT_FRAGMENT_HEADER 16u
+#define ZT_BEACON_LENGTH 13u /* of the LAN beacons of old nodes (vl1-wire §4.5) */
 #define ZT_FRAGMENTS_MAX 7u
 #define ZT_FRAGMENT_INDICATOR 0xffu
 #define ZT_FRAGMENT_HOPS 15u

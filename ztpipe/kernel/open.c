@@ -105,7 +105,9 @@ static uint32_t open_datagram(struct zt_opener *o, const struct zt_rec *rec, con
     uint32_t n, length;
     uint8_t *d = run_at(r, i, &n);
     bool fragment = n > ZT_FRAGMENT_HEADER && d[13] == ZT_FRAGMENT_INDICATOR;
-    if (n <= ZT_FRAGMENT_HEADER || (!fragment && n < ZT_PACKET_HEADER)) {
+    if (n == ZT_BEACON_LENGTH) {
+        zt_open_punt_foreign(o, &a, d, n);
+    } else if (n <= ZT_FRAGMENT_HEADER || (!fragment && n < ZT_PACKET_HEADER)) {
         zt_open_drop(o, ZT_C_drop_short_datagram);
     } else if (zt_get40(d + ZT_P_DESTINATION) != o->c->tables->self) {
         zt_open_punt_foreign(o, &a, d, n);

@@ -103,7 +103,7 @@ static inline bool zt_sender_has_rules(const struct zt_sender *s) { return (s->n
 
 /* A whole packet for us, sealed, n >= 28; may be changed in place. */
 void zt_open_packet(struct zt_opener *o, const struct zt_arrival *a, uint8_t *p, size_t n);
-/* A datagram that is not for us, or of a suite that C does not open: for the slow path, if there is time. */
+/* A datagram that is not for us, a beacon, or of a suite that C does not open: for the slow path, if there is time. */
 void zt_open_punt_foreign(struct zt_opener *o, const struct zt_arrival *a, const uint8_t *p, size_t n);
 
 /* ---- open_multicast.c ---- */

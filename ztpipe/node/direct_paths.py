@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ztpipe.node.path import PeerPath
+from ztpipe.node.peer import Redirect
 from ztpipe.node.seam import Outcome
 from ztpipe.wire.protocol import Verb
 from ztpipe.wire.verbs import DirectPath, PushDirectPaths
+from ztpipe.wire.verbs_vl1 import PATH_CLUSTER_REDIRECT, PATH_FORGET
 
 if TYPE_CHECKING:
     from ztpipe.node.path import Path
@@ -21,9 +23,8 @@ INTERVAL_DIRECT_MS: Final = 120_000
 LOW_BANDWIDTH_FACTOR: Final = 16
 MAX_BYTES: Final = 1_200
 MAX_PER_CLASS: Final = 8
-
-FLAG_FORGET: Final = 0x01
-FLAG_REDIRECT: Final = 0x02
+REDIRECT_MS: Final = 10_000
+MAX_PRIORITY: Final = 255
 
 
 class DirectPaths:
@@ -68,9 +69,9 @@ class DirectPaths:
         tried: dict[tuple[int, int], int] = {}
         for record in PushDirectPaths.decode(ctx.payload).paths:
             remote = record.endpoint
-            if record.flags & FLAG_FORGET or self._has(ctx.now, peer, remote) or not core.usable(peer, remote):
+            if record.flags & PATH_FORGET or self._has(ctx.now, peer, remote) or not core.usable(peer, remote):
                 continue
-            if record.flags & FLAG_REDIRECT:
+            if record.flags & PATH_CLUSTER_REDIRECT:
                 self._redirect(ctx, peer, remote)
                 continue
             key = (int(remote.scope), len(remote.ip))
@@ -83,15 +84,30 @@ class DirectPaths:
         return any(entry.path.remote == remote and not entry.expired(now) for entry in peer.paths)
 
     def _redirect(self, ctx: PacketContext, peer: Peer, remote: InetAddress) -> None:
-        """Cluster redirect: prefer the new address at once, and forget paths of lower priority or the same IP."""
-        core = self.core
+        """Cluster redirect: ask there. Unlike in the reference nothing is sent there before the peer has answered:
+        else any peer could aim what we send at whom it likes."""
         arrival = peer.path(ctx.binding, ctx.remote)
-        priority = (arrival.priority if arrival is not None else 1) + 2
-        core.contact.attempt(ctx.now, peer, ctx.binding, remote, full=True)
-        keep = [entry for entry in peer.paths if entry.priority >= priority and not _same_host(entry, remote)]
+        priority = min((arrival.priority if arrival is not None else 1) + 2, MAX_PRIORITY)
+        peer.redirect = Redirect(remote, priority, ctx.now + REDIRECT_MS)
+        self.core.contact.attempt(ctx.now, peer, ctx.binding, remote, full=True)
+
+    def redirecting(self, now: int, peer: Peer, remote: InetAddress) -> bool:
+        """Was `peer` asked at `remote` because of a redirect?"""
+        redirect = peer.redirect
+        return redirect is not None and redirect.remote == remote and now < redirect.deadline
+
+    def follow(self, now: int, peer: Peer, answered: PeerPath) -> None:
+        """The redirect's address has answered: prefer it, and forget paths of lower priority or the same host."""
+        redirect, peer.redirect = peer.redirect, None
+        assert redirect is not None
+        answered.priority = redirect.priority
+        keep = [
+            entry
+            for entry in peer.paths
+            if entry is answered or (entry.priority >= redirect.priority and not _same_host(entry, redirect.remote))
+        ]
         peer.keep_paths(keep)
-        peer.learn(ctx.now, core.paths.get(ctx.binding, remote), min(priority, 255))
-        core.fastpath.refresh(ctx.now, peer)
+        self.core.fastpath.refresh(now, peer)
 
 
 def _same_host(entry: PeerPath, remote: InetAddress) -> bool:

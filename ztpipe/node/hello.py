@@ -190,7 +190,7 @@ class Hellos:
         """The answer to a HELLO of ours: version, latency, our own address, newer worlds."""
         core = self.core
         peer = core.known(ctx.peer.address)
-        answer = OkHello.decode(ok.body)
+        answer = OkHello.decode(ok.body, with_worlds=core.topology.may_update(ctx.peer.address))
         if peer is None or answer.protocol < MINIMUM_PROTOCOL_VERSION:
             core.drop("hello_old_protocol")
             return Outcome.DROP
@@ -202,9 +202,8 @@ class Hellos:
                 core.paths.get(ctx.binding, ctx.remote).add_latency_sample(sample)
             if answer.received_from is not None:
                 self._seen_as(ctx, answer.received_from)
-        if answer.worlds and core.topology.may_update(peer.address):
-            for world in answer.worlds:
-                self._take_world(ctx.now, world)
+        for world in answer.worlds:
+            self._take_world(ctx.now, world)
         return Outcome.HANDLED
 
     def _seen_as(self, ctx: PacketContext, seen: InetAddress) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from ztpipe.node.deferral import Deferral, Sealed
 from ztpipe.node.ratelimit import IntervalGate
 from ztpipe.node.seam import Handler, Outcome, PacketContext
-from ztpipe.wire.armor import open_packet
+from ztpipe.wire.armor import MAC, open_packet
 from ztpipe.wire.errors import WireError
 from ztpipe.wire.packet import Reassembler, beacon_sender, destination_of, hops_of, is_fragment, parse_header
 from ztpipe.wire.protocol import MASK_VERB, MIN_PACKET, ErrorCode, Suite, Verb
@@ -143,7 +143,7 @@ class Inbound:
             if peer is None:
                 self._wait_for_identity(now, header.source, Sealed(binding, remote, packet))
                 return
-        trusted = core.physical.trusted_id(remote) if header.suite == Suite.TRUSTED else 0
+        trusted = self._trusted_path(remote, packet) if header.suite == Suite.TRUSTED else 0
         try:
             opened = open_packet(peer.keys, packet, trusted_path_id=trusted)
         except WireError:
@@ -171,6 +171,11 @@ class Inbound:
             size=len(packet),
         )
         self._dispatch(ctx, peer)
+
+    def _trusted_path(self, remote: InetAddress, packet: bytes) -> int:
+        """The trusted path ID that a packet of suite 2 names, if `remote` is to be trusted with it; else 0."""
+        claimed = int.from_bytes(packet[MAC], "big")
+        return claimed if self.core.physical.accepts(remote, claimed) else 0
 
     def _wait_for_identity(self, now: int, source: int, sealed: Sealed) -> None:
         reason = self.deferral.keep_sealed(now, source, sealed)
@@ -227,17 +232,20 @@ class Inbound:
         """Something authentic came directly over (binding, remote). `answer`: it was an expected OK, so we learn it."""
         core = self.core
         entry = peer.path(binding, remote)
+        redirected = core.direct_paths.redirecting(now, peer, remote)
         if entry is not None:
             entry.last_receive = now
-        elif not peer.has_alive_twin(now, binding, remote) and core.usable(peer, remote):
+        elif (redirected or not peer.has_alive_twin(now, binding, remote)) and core.usable(peer, remote):
             if not answer:
                 core.contact.confirm(now, peer, binding, remote)
                 return
-            learned = peer.learn(now, core.paths.get(binding, remote))
-            core.unproven.proved(now, peer, learned.path)
+            entry = peer.learn(now, core.paths.get(binding, remote))
+            core.unproven.proved(now, peer, entry.path)
             core.event("path_learned", peer=peer.address, binding=binding, remote=remote)
             if core.topology.is_root(peer.address):
                 core.switch.tick(now)
+        if entry is not None and redirected and answer:
+            core.direct_paths.follow(now, peer, entry)
 
     # -- what had to wait -----------------------------------------------------------------------------------------
 

@@ -225,9 +225,14 @@ class Node:
         self._vl2.leave(now, nwid)
         self._settle(now)
 
-    def orbit(self, now: int, moon_id: int, seed: int) -> None:
-        """Fetch a moon from `seed` (vl1-behaviour §3.4); nothing happens if we hold it, or if `seed` is 0."""
+    def orbit(self, now: int, moon_id: int, seed: int, stored: World | None = None) -> None:
+        """Fetch a moon from `seed` (vl1-behaviour §3.4); nothing happens if we hold it, or if `seed` is 0.
+
+        `stored`: what lies in moons.d; if it is that moon, it is taken at once.
+        """
         if self._vl1.topology.orbit(moon_id, seed):
+            if stored is not None and self._vl1.topology.adopt(moon_id, stored):
+                self._vl1.add_roots(now)
             self._next_ping = now
             self.tick(now)
 

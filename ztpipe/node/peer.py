@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ztpipe.node.path import EXPIRED_MS, TRUST_MS, UNKNOWN_LATENCY, Path, PeerPath
 from ztpipe.node.ratelimit import NEVER, BurstGate, IntervalGate, KeyedGate
@@ -28,6 +28,14 @@ HINT_GATE_MS: Final = 30_000
 VERSION_GATE_MS: Final = 30_000
 
 
+class Redirect(NamedTuple):
+    """A peer said to be better reached at `remote`; it counts if it answers there before `deadline`."""
+
+    remote: InetAddress
+    priority: int
+    deadline: int
+
+
 class Peer:
     """State of one peer. All times are node ms; `NEVER` if it did not happen.
 
@@ -51,6 +59,7 @@ class Peer:
         "paths",
         "protocol_version",
         "push_gate",
+        "redirect",
         "traffic",
         "version",
         "version_gate",
@@ -75,6 +84,7 @@ class Peer:
         self.version_gate = IntervalGate(VERSION_GATE_MS)
         self.push_gate = BurstGate(PUSH_WINDOW_MS, PUSH_LIMIT)
         self.confirm_gate = KeyedGate(CONFIRM_GATE_MS, MAX_PATHS)
+        self.redirect: Redirect | None = None
         self.traffic = Traffic()
         self.installed: InstallPeer | None = None
         self.installed_paths: set[PathKey] = set()

@@ -32,16 +32,26 @@ class Physical:
         self.core = core
 
     def entry(self, remote: InetAddress) -> PhysicalNetwork | None:
-        """The first configured network that holds `remote`."""
-        for entry in self.core.settings.physical:
-            if remote.in_prefix(entry.network):
-                return entry
-        return None
+        """The smallest configured network that holds `remote`."""
+        holding = [entry for entry in self.core.settings.physical if remote.in_prefix(entry.network)]
+        return max(holding, key=lambda entry: entry.network.port, default=None)
 
     def trusted_id(self, remote: InetAddress) -> int:
-        """The trusted path ID agreed for `remote`, 0 if none (vl1-wire §5.8)."""
+        """The trusted path ID to send to `remote` with, 0 if none (vl1-wire §5.8)."""
         entry = self.entry(remote)
         return entry.trusted_path_id if entry is not None else 0
+
+    def accepts(self, remote: InetAddress, path_id: int) -> bool:
+        """Is what says to be of that trusted path believed from `remote`? Any configured network may say so."""
+        networks = (entry.network for entry in self.core.settings.physical if entry.trusted_path_id == path_id)
+        return path_id != 0 and any(remote.in_prefix(network) for network in networks)
+
+    def blacklisted(self, remote: InetAddress) -> bool:
+        """Is `remote` in a network that must not be used? Not everything can be one (prefix length 0)."""
+        return any(
+            entry.blacklist and entry.network.port > 0 and remote.in_prefix(entry.network)
+            for entry in self.core.settings.physical
+        )
 
     def configured_mtu(self, remote: InetAddress) -> int:
         """The UDP payload that somebody configured, 0 if nobody did."""

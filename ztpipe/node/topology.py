@@ -90,6 +90,15 @@ class Topology:
         self.wanted[moon_id] = seed
         return True
 
+    def adopt(self, moon_id: int, stored: World) -> bool:
+        """Take a wanted moon from disk: believed without a signature check, as at the start (§3.2)."""
+        if moon_id not in self.wanted or stored.type is not WorldType.MOON or stored.id != moon_id:
+            return False
+        self.moons[moon_id] = stored
+        del self.wanted[moon_id]
+        self._rebuild()
+        return True
+
     def deorbit(self, moon_id: int) -> bool:
         """Forget a moon and its seed. True if it was held."""
         self.wanted.pop(moon_id, None)

@@ -34,6 +34,7 @@ from ztpipe.node.tally import Tally
 from ztpipe.node.unproven import Unproven
 from ztpipe.node.whois import WhoisDesk
 from ztpipe.wire.armor import SessionKeys, seal
+from ztpipe.wire.errors import WireError
 from ztpipe.wire.inetaddress import InetAddress, IpScope
 from ztpipe.wire.packet import split
 from ztpipe.wire.protocol import ErrorCode, Suite, Verb
@@ -200,7 +201,11 @@ class Vl1Engine:
         record = self.cache.take(address)
         if record is None or record.identity == self._identity:
             return None
-        peer = self.add_peer(now, record.identity)
+        try:
+            peer = self.add_peer(now, record.identity)
+        except WireError as error:  # a record that another implementation made: no key can be agreed with it
+            self.drop(error.reason)
+            return None
         peer.protocol_version = record.protocol_version
         peer.version = record.version if record.protocol_version else None
         for remote in dict.fromkeys(record.addresses):
@@ -243,7 +248,10 @@ class Vl1Engine:
     def add_roots(self, now: int) -> None:
         """Roots are peers from the start and for good (vl1-behaviour §2.2)."""
         for identity, _ in self.topology.roots.values():
-            self.add_peer(now, identity)
+            try:
+                self.add_peer(now, identity)
+            except WireError as error:
+                self.drop(error.reason)
 
     def best_root(self, now: int) -> Peer | None:
         return self.topology.best_root(now, self._peers.get)
@@ -356,7 +364,7 @@ class Vl1Engine:
         virtual = self._settings.virtual.get(peer.address)
         if virtual is not None and any(remote.in_prefix(prefix) for prefix in virtual.blacklist):
             return False
-        return not any(entry.blacklist and remote.in_prefix(entry.network) for entry in self._settings.physical)
+        return not self.physical.blacklisted(remote)
 
     def set_bindings(self, now: int, bindings: Sequence[Binding]) -> bool:
         """The sockets have changed: paths of sockets that are gone are gone with them. True if there are new ones."""

@@ -14,6 +14,7 @@ from ztpipe.config import Config
 from ztpipe.host.managed import LocalSettings, parse_prefixes
 from ztpipe.node.status import MoonStatus, NetworkStatusRecord, NodeStatus, PeerStatus
 from ztpipe.node.vl2 import MAX_NETWORKS
+from ztpipe.runtime.startup import stored_moon
 from ztpipe.store import NetworkSettings
 from ztpipe.supervisor import SupervisorError
 
@@ -99,7 +100,8 @@ class Facade:
         return True
 
     def orbit(self, world_id: int, seed: int) -> MoonStatus:
-        self._control.feed(lambda node, now: node.orbit(now, world_id, seed))
+        stored = stored_moon(self._control.home, world_id)
+        self._control.feed(lambda node, now: node.orbit(now, world_id, seed, stored))
         for moon in self._control.node.moons():
             if moon.id == world_id:
                 return moon

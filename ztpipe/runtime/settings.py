@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ztpipe.config import Config
@@ -13,9 +14,20 @@ from ztpipe.wire.errors import WireError
 from ztpipe.wire.inetaddress import InetAddress
 
 
-def node_settings(config: Config) -> NodeSettings:
-    """The part of the configuration that the protocol core acts on."""
+def node_settings(config: Config, trusted_paths: Mapping[str, int] = MappingProxyType({})) -> NodeSettings:
+    """The part of the configuration that the protocol core acts on.
+
+    `trusted_paths`: of the legacy file, network -> ID; what local.conf says of the same network counts.
+    """
     local = config.local
+    legacy = {
+        net: PhysicalNetwork(net, trusted_path_id=n) for text, n in trusted_paths.items() if (net := prefix(text))
+    }
+    current = {
+        net: PhysicalNetwork(net, entry.blacklist, entry.mtu, entry.trusted_path_id)
+        for entry in local.physical
+        if (net := prefix(entry.network)) is not None
+    }
     return NodeSettings(
         protocol_version=config.protocol_version,
         max_suite=3 if config.protocol_version >= 12 else 1,
@@ -23,11 +35,7 @@ def node_settings(config: Config) -> NodeSettings:
         path_mtu_discovery=not local.settings.low_bandwidth_mode,
         strict_filtering=config.strict_filtering,
         platform=f"linux/{platform.machine()}",
-        physical=tuple(
-            PhysicalNetwork(net, entry.blacklist, entry.mtu, entry.trusted_path_id)
-            for entry in local.physical
-            if (net := prefix(entry.network)) is not None
-        ),
+        physical=tuple((legacy | current).values()),
         virtual={
             peer.address: VirtualPeer(
                 tuple(InetAddress.parse(text) for text in peer.try_addresses), tuple(prefixes(peer.blacklist))

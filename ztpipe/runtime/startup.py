@@ -135,6 +135,11 @@ def load_worlds(home: Home) -> tuple[World, list[World]]:
     return planet, moons
 
 
+def stored_moon(home: Home, world_id: int) -> World | None:
+    """What lies in moons.d under that ID, if it can be read."""
+    return _decode(home.moon(world_id), f"moon {world_id:016x}")
+
+
 def _decode(data: bytes | None, what: str) -> World | None:
     if not data:
         return None

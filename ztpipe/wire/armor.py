@@ -26,7 +26,8 @@ from ztpipe.wire.protocol import (
     verb_of,
 )
 
-_MAC: Final = slice(19, 27)
+MAC: Final = slice(19, 27)
+"""Where in a packet its MAC is, or the trusted path ID (vl1-wire §4)."""
 _TAIL_NONCE: Final = 0xFFFFFFFFFFFFFFF8
 _FLAGS_OF_SUITE: Final = {
     Suite.POLY1305_NONE: 0x00,
@@ -180,7 +181,7 @@ def open_packet(keys: SessionKeys, packet: bytes, *, trusted_path_id: int = 0) -
 
 def _open(keys: SessionKeys, packet: bytes, suite: int, trusted_path_id: int) -> bytes | bytearray:
     if suite == Suite.TRUSTED:
-        if not trusted_path_id or int.from_bytes(packet[_MAC], "big") != trusted_path_id:
+        if not trusted_path_id or int.from_bytes(packet[MAC], "big") != trusted_path_id:
             raise WireError("untrusted_path")
         return packet
     buffer = bytearray(packet)

@@ -146,13 +146,14 @@ class OkHello:
         )
 
     @classmethod
-    def decode(cls, body: bytes) -> OkHello:
+    def decode(cls, body: bytes, *, with_worlds: bool = True) -> OkHello:
+        """`with_worlds` false: whatever stands where worlds would is skipped, as from those who are not believed."""
         reader = Reader(body)
         timestamp = reader.i64()
         protocol, major, minor, revision = _VERSIONS.unpack(reader.take(_VERSIONS.size))
         received_from = reader.inet() if reader.remaining else None
         worlds: list[World] = []
-        if reader.remaining >= 2:
+        if with_worlds and reader.remaining >= 2:
             section = Reader(reader.take(reader.u16()), reason="truncated_world")
             while section.remaining:
                 worlds.append(World.read(section))
