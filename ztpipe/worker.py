@@ -284,7 +284,7 @@ class Worker:
         blob = ffi.buffer(punts.data, punts.used)[:]
         if not self._uplink.send(MessageKind.PUNTS, punts.count, blob):
             self._count[_OVERFLOW] += punts.count
-        punts.count = punts.used = 0
+        punts.count = punts.used = punts.urgent = 0
 
     def _beat(self) -> None:
         self._pace.next_beat = lib.zt_microseconds() + _HEARTBEAT_US
@@ -353,6 +353,8 @@ class Worker:
     ) -> None:
         if error is not None:
             self.report("crash", error=repr(error))
+        if self._punts.count:
+            self._flush_punts()
         for source in self._sources.values():
             source.close()
         for free in reversed(self._freed):

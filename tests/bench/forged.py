@@ -1,8 +1,9 @@
 """A flood of forged HELLOs: each from another source prefix and another identity, well formed, with a false MAC.
 
-    python -m tests.bench.forged TARGET-IP PORT NODE-ADDRESS PACKETS-PER-SECOND SECONDS
+    python -m tests.bench.forged TARGET-IP PORT[,PORT...] NODE-ADDRESS PACKETS-PER-SECOND SECONDS [TURN]
 
-Run it in a namespace that made itself: the sources are invented. Prints how many were sent.
+Run it in a namespace that made itself: the sources are invented. With several ports each has its turn of TURN seconds,
+and is printed when it comes. Prints how many were sent.
 """
 
 from __future__ import annotations
@@ -39,20 +40,27 @@ def in_ip(target: bytes, port: int, data: bytes, rng: random.Random) -> bytes:
     return ip + bytes((11, *rng.randbytes(3))) + target + udp + data
 
 
-def flood(target: str, port: int, node: int, rate: int, seconds: float) -> int:
+def flood(target: str, ports: list[int], node: int, rate: int, seconds: float, turn: float) -> int:
     """Packets sent, at an even pace; all are made before the first is sent."""
     rng, address = random.Random(1), socket.inet_aton(target)
-    packets = [in_ip(address, port, hello(node, rng), rng) for _ in range(min(PREPARED, int(rate * seconds)))]
+    made = [hello(node, rng) for _ in range(min(PREPARED, int(rate * seconds)))]
+    packets = {port: [in_ip(address, port, data, rng) for data in made] for port in ports}
     out = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
-    sent, start = 0, time.monotonic()
+    sent, start, aimed = 0, time.monotonic(), 0
     print("flooding", flush=True)
     while (passed := time.monotonic() - start) < seconds:
+        port = ports[int(passed / turn) % len(ports)] if turn else ports[0]
+        if turn and port != aimed:
+            aimed = port
+            print(port, flush=True)
         while sent < passed * rate:
-            out.sendto(packets[sent % len(packets)], (target, 0))
+            out.sendto(packets[port][sent % len(made)], (target, 0))
             sent += 1
         time.sleep(_TICK)
     return sent
 
 
 if __name__ == "__main__":
-    print(flood(sys.argv[1], int(sys.argv[2]), int(sys.argv[3], 16), int(sys.argv[4]), float(sys.argv[5])))
+    where = [int(port) for port in sys.argv[2].split(",")]
+    each = float(sys.argv[6]) if len(sys.argv) > 6 else 0.0
+    print(flood(sys.argv[1], where, int(sys.argv[3], 16), int(sys.argv[4]), float(sys.argv[5]), each))

@@ -210,7 +210,7 @@ class Lab:
             data = bytes(ffi.buffer(p.data + at + size, head.len))
             out.append(Punt(head.kind, data, head.binding, _endpoint(head.remote), head.nwid, head.address))
             at += size + -(-head.len // 8) * 8
-        p.used = p.count = 0
+        p.used = p.count = p.urgent = 0
         return out
 
     def counts(self) -> dict[str, int]:

@@ -134,9 +134,42 @@ def test_what_python_does_is_said(bench: Bench) -> None:
     assert lib.zt_punt_add(bench.pace.c, head, b"abc", 3)
     assert bench.turn(1) == lib.ZT_PACE_PUNTS
     assert bench.turn(0) == lib.ZT_PACE_PUNTS, "no sleep over punts"
-    bench.pace.c.punts.count = 0
+    _hand_over(bench)
     bench.pace.next_beat = 0
     assert bench.turn(0) == lib.ZT_PACE_BEAT
+
+
+def _hand_over(bench: Bench) -> None:
+    """As the worker does with what was punted."""
+    punts = bench.pace.c.punts
+    punts.count = punts.used = punts.urgent = 0
+
+
+def test_strangers_wait_for_each_other_but_only_after_the_first(bench: Bench) -> None:
+    head = ffi.new("struct zt_punt *", {"kind": 1})
+    assert lib.zt_punt_add_patient(bench.pace.c, head, b"abc", 3)
+    assert bench.turn(1) == lib.ZT_PACE_PUNTS, "one after a pause: at once"
+    _hand_over(bench)
+    bench.pace.patient_until = lib.zt_microseconds() + 10_000_000  # whatever else this machine does meanwhile
+    assert lib.zt_punt_add_patient(bench.pace.c, head, b"abc", 3)
+    assert bench.turn(1) == 0, "the next one waits"
+    assert lib.zt_punt_add(bench.pace.c, head, b"abc", 3)
+    assert bench.turn(1) == lib.ZT_PACE_PUNTS, "until there is one that does not"
+    assert bench.pace.c.punts.count == 2
+    _hand_over(bench)
+    assert lib.zt_punt_add_patient(bench.pace.c, head, bytes(lib.ZT_PUNT_BYTES // 2), lib.ZT_PUNT_BYTES // 2)
+    assert bench.turn(1) == lib.ZT_PACE_PUNTS, "or until they fill half of the buffer"
+
+
+def test_an_idle_worker_wakes_for_strangers_who_have_waited_long_enough(bench: Bench) -> None:
+    head = ffi.new("struct zt_punt *", {"kind": 1})
+    bench.pace.patient_until = lib.zt_microseconds() + 100_000
+    assert lib.zt_punt_add_patient(bench.pace.c, head, b"abc", 3)
+    started, turns = time.monotonic(), 1
+    while bench.turn(0) != lib.ZT_PACE_PUNTS:
+        turns += 1
+        assert turns < 50, "it does not spin until then"
+    assert time.monotonic() - started < 10, "and not until the next heartbeat, in 20 s"
 
 
 def test_a_source_without_room_is_not_listened_to(bench: Bench) -> None:

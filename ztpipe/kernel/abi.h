@@ -268,10 +268,12 @@ struct zt_punt_gather {
 };
 
 #define ZT_PUNT_BYTES (256u * 1024u)
-/* A worker's private, bounded punt buffer: filled by C, emptied by Python after each turn. */
+/* A worker's private, bounded punt buffer: filled by C, emptied by Python when zt_pace says so. */
 struct zt_punts {
     uint32_t used;
     uint32_t count;
+    uint32_t urgent; /* of them; the others are strangers', who may wait for each other */
+    uint32_t reserved;
     uint8_t data[ZT_PUNT_BYTES];
 };
 

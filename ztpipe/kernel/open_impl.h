@@ -71,12 +71,14 @@ struct zt_opener {
 
 static inline void zt_open_drop(struct zt_opener *o, enum zt_counter reason) { zt_count(o->c, reason, 1); }
 
+static inline struct zt_punt zt_open_punt_head(const struct zt_arrival *a) {
+    return (struct zt_punt){.kind = a->kind, .binding = a->binding, .remote = *a->remote};
+}
+
 /* Hand a datagram or a packet to the slow path, as it came. */
 static inline void zt_open_punt(struct zt_opener *o, const struct zt_arrival *a, const uint8_t *data, size_t n) {
-    struct zt_punt head = {.kind = a->kind, .binding = a->binding, .remote = *a->remote};
-    if (zt_punt_add(o->c, &head, data, n)) {
-        zt_count(o->c, ZT_C_open_punted, 1);
-    }
+    struct zt_punt head = zt_open_punt_head(a);
+    zt_count(o->c, ZT_C_open_punted, zt_punt_add(o->c, &head, data, n));
 }
 
 /* One frame that was let in, to the tap worker of its flow. */

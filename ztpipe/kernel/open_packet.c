@@ -59,7 +59,8 @@ static void punt_unknown(struct zt_opener *o, const struct zt_arrival *a, const 
         zt_open_drop(o, reason);
         return;
     }
-    zt_open_punt(o, a, p, n);
+    struct zt_punt head = zt_open_punt_head(a);
+    zt_count(o->c, ZT_C_open_punted, zt_punt_add_patient(o->c, &head, p, n));
 }
 
 void zt_open_punt_foreign(struct zt_opener *o, const struct zt_arrival *a, const uint8_t *p, size_t n) {

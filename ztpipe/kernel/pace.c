@@ -19,6 +19,7 @@
 #define TURNS_PER_LOOK 32u /* turns with work after which descriptors other than the data's are looked at */
 #define RETRY_MS 1         /* a stage that holds input and cannot hand it on to a descriptor (send buffer full) tries again after this */
 #define EVENTS 16
+#define PATIENCE_US 50000 /* how long strangers wait for others, once some have been handed over */
 
 int64_t zt_microseconds(void) {
     struct timespec ts;
@@ -26,7 +27,28 @@ int64_t zt_microseconds(void) {
     return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
 }
 
-static uint32_t punted(const struct zt_pace *p) { return p->c->punts->count != 0 ? ZT_PACE_PUNTS : 0; }
+/* Is there something to hand over to the slow path now? What strangers sent goes one by one while they are few, and otherwise together:
+ * waking the slow path for each costs several times what it does for them. */
+static uint32_t punted(struct zt_pace *p) {
+    const struct zt_punts *punts = p->c->punts;
+    if (punts->count == 0) {
+        return 0;
+    }
+    if (punts->urgent == 0) {
+        int64_t now = zt_microseconds();
+        if (now < p->patient_until && punts->used < ZT_PUNT_BYTES / 2) {
+            return 0;
+        }
+        p->patient_until = now + PATIENCE_US;
+    }
+    return ZT_PACE_PUNTS;
+}
+
+/* Until something is due that comes by itself, in ms, rounded up. */
+static int time_left(const struct zt_pace *p, int64_t now) {
+    int64_t until = p->c->punts->count != 0 && p->patient_until < p->next_beat ? p->patient_until : p->next_beat;
+    return until > now ? (int)((until - now) / 1000 + 1) : 0;
+}
 
 /* Wait for a descriptor. Sets *ready to how many had something. */
 static uint32_t look(struct zt_pace *p, int timeout, int *ready) {
@@ -100,7 +122,7 @@ static uint32_t sleep_until_work(struct zt_pace *p) {
     }
     p->retry = pending;
     zt_count(p->c, ZT_C_sleeps, 1);
-    todo |= look(p, pending ? RETRY_MS : (int)((p->next_beat - now) / 1000 + 1), &ready);
+    todo |= look(p, pending ? RETRY_MS : time_left(p, now), &ready);
     zt_bell_awake(p->c->bell);
     return todo;
 }

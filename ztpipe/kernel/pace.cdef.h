@@ -19,6 +19,7 @@ struct zt_pace {
     bool retry;
     bool worked;
     int64_t next_beat;
+    int64_t patient_until;
     uint32_t stages;
     uint32_t sources;
     struct zt_stage stage[...];

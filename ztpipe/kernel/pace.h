@@ -31,6 +31,7 @@ struct zt_pace {
     bool retry;        /* there is work that the last turn could not do */
     bool worked;       /* since the last sleep */
     int64_t next_beat; /* CLOCK_MONOTONIC, us */
+    int64_t patient_until; /* strangers' punts wait until then: again after some have been handed over */
     uint32_t stages;
     uint32_t sources;
     struct zt_stage stage[ZT_PACE_STAGES];

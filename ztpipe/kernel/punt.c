@@ -6,7 +6,7 @@
 #define ZT_PUNT_ALIGN 8u
 _Static_assert(sizeof(struct zt_punt) == 48, "unpacked by ztpipe/ipc.py");
 
-bool zt_punt_add(struct zt_context *c, const struct zt_punt *head, const void *data, size_t len) {
+bool zt_punt_add_patient(struct zt_context *c, const struct zt_punt *head, const void *data, size_t len) {
     struct zt_punts *p = c->punts;
     size_t room = ZT_PUNT_BYTES - p->used;
     if (len > ZT_PUNT_BYTES || sizeof *head + len + ZT_PUNT_ALIGN > room) {
@@ -24,4 +24,10 @@ bool zt_punt_add(struct zt_context *c, const struct zt_punt *head, const void *d
     p->used += (uint32_t)(sizeof h + padded);
     p->count++;
     return true;
+}
+
+bool zt_punt_add(struct zt_context *c, const struct zt_punt *head, const void *data, size_t len) {
+    bool added = zt_punt_add_patient(c, head, data, len);
+    c->punts->urgent += added;
+    return added;
 }

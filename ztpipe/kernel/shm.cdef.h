@@ -84,6 +84,7 @@ struct zt_punt {
 struct zt_punts {
     uint32_t used;
     uint32_t count;
+    uint32_t urgent;
     uint8_t data[...];
 };
 struct zt_context {
@@ -244,3 +245,4 @@ int zt_process_schedule(bool batch, uint32_t slice_us);
 const char *zt_counter_name(int i);
 const char *zt_counter_text(int i);
 bool zt_punt_add(struct zt_context *c, const struct zt_punt *head, const void *data, size_t len);
+bool zt_punt_add_patient(struct zt_context *c, const struct zt_punt *head, const void *data, size_t len);

@@ -72,5 +72,7 @@ int zt_udp_push(struct zt_udp *u, int budget);
 
 /* Append a punt; counts drop_punt_overflow and returns false when the buffer is full. punt.c */
 bool zt_punt_add(struct zt_context *c, const struct zt_punt *head, const void *data, size_t len);
+/* The same for one that need not be handed over before others are (zt_pace). */
+bool zt_punt_add_patient(struct zt_context *c, const struct zt_punt *head, const void *data, size_t len);
 
 #endif

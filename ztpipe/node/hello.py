@@ -10,7 +10,7 @@ from ztpipe.node.actions import SaveState
 from ztpipe.node.budget import Newcomers
 from ztpipe.node.ratelimit import PrefixGate
 from ztpipe.node.seam import Outcome
-from ztpipe.wire.armor import SessionKeys, crypt_hello_tail, open_packet, seal
+from ztpipe.wire.armor import SessionKeys, check_salsa_mac, crypt_hello_tail, open_packet, seal
 from ztpipe.wire.packet import Header, parse_header
 from ztpipe.wire.protocol import MINIMUM_PROTOCOL_VERSION, ErrorCode, Suite, Verb
 from ztpipe.wire.verbs import Error, Hello, OkHello, WorldVersion
@@ -118,7 +118,9 @@ class Hellos:
         if not self._newcomers.may_agree(now):
             core.drop("hello_agreement_budget")
             return None
-        keys = SessionKeys(core.identity.agree(hello.identity))
+        agreed = core.identity.agree(hello.identity)
+        check_salsa_mac(agreed, packet)  # before the other keys, which cost as much again as all checks above
+        keys = SessionKeys(agreed)
         open_packet(keys, packet)
         if peer is not None:
             self._report_collision(now, core.paths.get(binding, remote), header, hello.identity, keys)

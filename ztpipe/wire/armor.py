@@ -196,6 +196,15 @@ def _open(keys: SessionKeys, packet: bytes, suite: int, trusted_path_id: int) ->
     return buffer
 
 
+def check_salsa_mac(key48: bytes, packet: bytes) -> None:
+    """Is a packet of suite 0 or 1 authentic under an agreed key? `WireError("bad_mac")` if not.
+
+    The same as `open_packet` finds, without what `SessionKeys` derives: for packets that are false mostly.
+    """
+    if not MIN_PACKET <= len(packet) <= MAX_PACKET or not crypto.salsa_open(key48[:32], bytearray(packet)):
+        raise WireError("bad_mac")
+
+
 def crypt_hello_tail(keys: SessionKeys, packet_id: int, tail: bytes) -> bytes:
     """Encrypt or decrypt the tail of a HELLO (vl1-wire §5.7); the same operation both ways."""
     return crypto.salsa12_xor(keys.salsa32, (packet_id & _TAIL_NONCE).to_bytes(8, "big"), tail) if tail else b""
