@@ -188,7 +188,7 @@ def offer_worlds(bench, puppet, *worlds):
     return bench.answer_hello(puppet, hello, worlds=tuple(worlds))
 
 
-@pytest.mark.parametrize("spoil", ["signature", "age", "id", "sender"])
+@pytest.mark.parametrize("spoil", ["signature", "age", "older", "id", "key", "sender"])
 def test_planets_that_may_not_replace_ours(spoil):
     template = Bench()
     old, new = signed_planet(template, 5), signed_planet(template, 6, roots=2)
@@ -197,6 +197,11 @@ def test_planets_that_may_not_replace_ours(spoil):
         new = replace(new, signature=bytes(96))
     elif spoil == "age":
         new = signed_planet(template, 5, roots=2)
+    elif spoil == "older":
+        new = signed_planet(template, 4, roots=2)
+    elif spoil == "key":  # well signed, but by somebody else
+        other = identities()[51]
+        new = replace(new, update_key=other.public).sign(other.public, other.private)
     elif spoil == "id":
         new = replace(new, id=2).sign(*signing_pair())
     offer_worlds(bench, bench.puppet(5) if spoil == "sender" else bench.root, new)
@@ -243,6 +248,30 @@ def test_what_others_than_roots_send_in_place_of_worlds_is_skipped(bench):
         body = OkHello(timestamp=bench.now, received_from=LOCAL).encode()[:-2] + junk
         bench.say(sender, Verb.OK, Ok(Verb.HELLO, hello.packet_id, body).encode())
         assert (bench.paths(sender) == [sender.remote]) is learned
+
+
+@pytest.mark.parametrize("spoil", ["signature", "older", "key"])
+def test_moons_that_may_not_replace_ours(bench, spoil):
+    seed = bench.puppet(5)
+    public, private = signing_pair()
+    roots = (Root(seed.identity.without_private(), (seed.remote,)),)
+    moon = World(WorldType.MOON, 0x77, 9, public, b"", roots).sign(public, private)
+    bench.node.orbit(bench.now, 0x77, seed.address)
+    offer_worlds(bench, seed, moon)
+    assert [m.world for m in bench.node.moons()] == [moon]
+    more = (*roots, Root(bench.puppet(6).identity.without_private(), (bench.puppet(6).remote,)))
+    new = good = World(WorldType.MOON, 0x77, 10, public, b"", more).sign(public, private)
+    if spoil == "signature":
+        new = replace(new, signature=bytes(96))
+    elif spoil == "older":
+        new = replace(new, timestamp=8).sign(public, private)
+    else:
+        other = identities()[51]
+        new = replace(new, update_key=other.public).sign(other.public, other.private)
+    for offered, held in ((new, moon), (good, good)):
+        bench.now += 300_000  # it is greeted again
+        offer_worlds(bench, seed, offered)
+        assert [m.world for m in bench.node.moons()] == [held]
 
 
 def test_moon_nobody_asked_for_is_not_taken(bench):
