@@ -339,6 +339,9 @@ class Control:
                 self.tunnel.fallback.restarted(now)
                 log.info("was asleep: asking all paths in use")
                 self.feed(lambda node, at: node.resumed(at))
+            for binding, remote in self.node.paths_to_look_up(now):
+                if mtu := self.bindings.path_mtu(binding, remote):
+                    self.node.path_mtu_heard(now, binding, remote, mtu)
             self.feed(lambda node, at: node.tick(at))
         finally:  # whatever happens to one tick, there is a next one
             self._schedule_tick()

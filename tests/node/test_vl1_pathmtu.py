@@ -73,6 +73,71 @@ def test_black_hole_is_found_within_two_minutes_and_growth_is_not_forced():
     assert len(messages(b)) == before + 1
 
 
+def heard(sim, host, other, ip_mtu):
+    """The kernel of `host` has heard of `ip_mtu` on the way to `other`, on every path that it is asked about."""
+    paths = [key for key in host.node.paths_to_look_up(sim.now) if key[1].ip == other.endpoints[0].ip]
+    for binding, remote in paths:
+        host.node.path_mtu_heard(sim.now, binding, remote, ip_mtu)
+    host.after_event()
+    return paths
+
+
+def probes(sim, a, b, since):
+    return [sent for sent in sim.between(a, b, since) if len(sent.data) > 1_000]
+
+
+def test_what_icmp_says_is_checked_at_once():
+    sim, a, b = pair(1_500)
+    sim.largest[frozenset((a.endpoints[0].ip, b.endpoints[0].ip))] = 1_337
+    message(sim, a, b)
+    assert heard(sim, a, b, 1_337 + 28)
+    sim.run(4_000)
+    assert a.plane.peers[b.address].mtu == 1_337, "as small as it says, and no smaller"
+    assert b.plane.peers[a.address].mtu == 1_432, "which has heard nothing"
+
+
+def test_icmp_that_lies_changes_nothing_and_costs_a_probe_a_minute():
+    sim, a, b = pair(JUMBO)
+    found = a.plane.peers[b.address].mtu
+    since = sim.now
+    for _ in range(60):
+        message(sim, a, b)
+        heard(sim, a, b, 576)
+        sim.run(500)
+        assert a.plane.peers[b.address].mtu == found
+    assert 1 <= len(probes(sim, a, b, since)) <= 6
+    assert not heard(sim, a, b, 576) or not heard(sim, a, b, 576), "nobody asks twice in a moment"
+
+
+def test_the_host_is_asked_of_paths_in_use_only():
+    sim, a, b = pair(1_500)
+    message(sim, a, b)
+    assert heard(sim, a, b, 1_500)
+    sim.run(8_000)
+    assert not heard(sim, a, b, 1_500)
+
+
+def test_a_path_in_use_is_verified_within_seconds():
+    sim, a, b = pair(1_500)
+    sim.largest[frozenset((a.endpoints[0].ip, b.endpoints[0].ip))] = 1_300
+    for _ in range(50):
+        message(sim, a, b)
+        sim.run(500)
+    assert a.plane.peers[b.address].mtu == 1_292
+
+
+@pytest.mark.parametrize(("link", "meanwhile", "found"), [(1_500, 1_300, 1_432), (JUMBO, 4_000, JUMBO - 28)])
+def test_what_passes_again_is_found_again(link, meanwhile, found):
+    sim, a, b = pair(link)
+    key = frozenset((a.endpoints[0].ip, b.endpoints[0].ip))
+    sim.largest[key] = meanwhile
+    keep_active(sim, a, b, 120_000)
+    assert a.plane.peers[b.address].mtu < found
+    del sim.largest[key]
+    keep_active(sim, a, b, 2 * pathmtu.GROW_MS)
+    assert a.plane.peers[b.address].mtu == found
+
+
 def test_paths_that_differ_in_ports_only_share_what_is_found():
     """Traffic may go over to another socket's path at any moment, and full frames have to pass at once."""
     sim, a, b = pair(1_500, between=1_400, ports=2)

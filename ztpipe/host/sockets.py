@@ -19,6 +19,7 @@ _BUFFER = 16 * 1024 * 1024
 _SO_RCVBUFFORCE, _SO_SNDBUFFORCE = 33, 32
 _PMTUDISC_DONT, _PMTUDISC_PROBE = 0, 3
 _MTU_DISCOVER = {socket.AF_INET: (socket.IPPROTO_IP, 10), socket.AF_INET6: (socket.IPPROTO_IPV6, 23)}
+_MTU = {socket.AF_INET: (socket.IPPROTO_IP, 14), socket.AF_INET6: (socket.IPPROTO_IPV6, 24)}
 _UDP_SEGMENT, _UDP_GRO = 103, 104
 _SOL_UDP = 17
 
@@ -53,6 +54,22 @@ class UdpBinding:
         except OSError as error:
             return error.errno or errno.EIO
         return 0
+
+    def path_mtu(self, remote: InetAddress) -> int:
+        """The largest IP packet that the kernel thinks reaches `remote`, by its device and ICMP. 0: it does not say.
+
+        By a socket of the moment: ours are not connected, and what is reported to a connected one need not be read.
+        """
+        family = socket.AF_INET if self.family == 4 else socket.AF_INET6
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+                _bind_to_device(sock, self.interface)
+                set_mark(sock, self.mark)
+                sock.bind((socket.inet_ntop(family, self.local.ip), 0))
+                sock.connect((socket.inet_ntop(family, remote.ip), remote.port))
+                return sock.getsockopt(*_MTU[family])
+        except OSError:
+            return 0
 
     def close(self) -> None:
         for sock in self.sockets:
@@ -106,10 +123,7 @@ def _open(local: InetAddress, interface: str, *, shared: bool, gro: bool) -> soc
         # An underlay with a small MTU fragments our datagrams rather than losing them.
         level, option = _MTU_DISCOVER[family]
         sock.setsockopt(level, option, _PMTUDISC_DONT)
-        if interface:
-            # keeps managed default routes from capturing our own transport; needs CAP_NET_RAW, works without
-            with contextlib.suppress(OSError):
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode() + b"\0")
+        _bind_to_device(sock, interface)
         if gro:
             with contextlib.suppress(OSError):
                 sock.setsockopt(_SOL_UDP, _UDP_GRO, 1)
@@ -118,6 +132,13 @@ def _open(local: InetAddress, interface: str, *, shared: bool, gro: bool) -> soc
         sock.close()
         raise
     return sock
+
+
+def _bind_to_device(sock: socket.socket, interface: str) -> None:
+    """Keeps managed default routes from capturing our own transport; may need CAP_NET_RAW, works without."""
+    if interface:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode() + b"\0")
 
 
 def _set_buffers(sock: socket.socket) -> None:

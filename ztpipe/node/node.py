@@ -145,6 +145,14 @@ class Node:
         """A link or address of the host changed; which sockets exist is told by `set_bindings`."""
         self._vl1.recovery.links_changed(now)
 
+    def paths_to_look_up(self, now: int) -> list[tuple[int, InetAddress]]:
+        """Paths (binding, remote) of which the host should say by `path_mtu_heard` what ICMP has told it; ask often."""
+        return self._vl1.pathmtu.doubtful(now)
+
+    def path_mtu_heard(self, now: int, binding: int, remote: InetAddress, ip_mtu: int) -> None:
+        """The host has it that IP packets of at most `ip_mtu` bytes reach `remote`: a hint, which may be forged."""
+        self._vl1.pathmtu.kernel_says(now, binding, remote, ip_mtu)
+
     def resumed(self, now: int) -> None:
         """The machine, or this process, was asleep: ask everything in use whether it still works."""
         self._vl1.recovery.resumed(now)

@@ -6,6 +6,9 @@ towards nodes that say in their answer that they take them. An unmodified node s
 came, and never gets more than 1432 bytes by these means: its receive buffer ends at 1500 (vl1-behaviour §6.4).
 
     probe and answer:  "ztpipe-mtu" | u16 largest datagram that the sender takes (0 in the probe) | padding in the probe
+
+What the host's kernel learned from ICMP is a hint (`kernel_says`): the size in use is probed at once, and what the ICMP
+named is tried first if that goes unanswered. Nobody is believed who only says so.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from ztpipe.node.actions import SendDatagram
 from ztpipe.node.physical import LEAST_PAYLOAD, payload_of
+from ztpipe.node.ratelimit import NEVER
 from ztpipe.wire.protocol import DEFAULT_MTU, MAX_PACKET, Verb
 
 if TYPE_CHECKING:
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     from ztpipe.node.peer import Peer
     from ztpipe.node.seam import PacketContext
     from ztpipe.node.vl1 import Vl1Engine
+    from ztpipe.wire.inetaddress import InetAddress
     from ztpipe.wire.verbs import Ok
 
 MAGIC: Final = b"ztpipe-mtu"
@@ -30,9 +35,19 @@ SMALLER: Final = (1_460, 1_440, 1_420, 1_400, 1_380, 1_350, 1_320, 1_300, 1_280)
 """IP MTUs of usual tunnels, tried when the default does not pass."""
 LARGER: Final = (9_001, 9_000, 8_900, 8_500, 8_000, 6_000, 4_352, 4_000, 3_000)
 """IP MTUs that save datagrams: a frame of the default virtual MTU fits one of 3 000 bytes."""
-RETRY_MS: Final = 700
+RETRY_MS: Final = 450
 TRIES: Final = 3
+HINTED_TRIES: Final = 2
 VERIFY_MS: Final = 60_000
+VERIFY_BUSY_MS: Final = 10_000
+"""The same for a path that carries something just now."""
+GROW_MS: Final = 600_000
+"""After which larger sizes are tried again: a detour may have ended (RFC 1191 §6.3 says ten minutes, too)."""
+HINT_GATE_MS: Final = 60_000
+BUSY_MS: Final = 3_000
+TICK_MS: Final = 500
+LOOKUPS: Final = 64
+"""Paths of which the host is asked for its opinion every 500 ms."""
 PAUSE_MS: Final = 10_000
 QUIET_MS: Final = 3_000
 MAX_PATHS: Final = 4_096
@@ -50,16 +65,25 @@ class Search:
     packet_ids: set[int] = field(default_factory=set)
     far_limit: int = 0
     verifying: bool = False
+    hinted: bool = False
+    resting_until: int = 0
+    grow_at: int = 0
+    deaf_until: int = 0
+
+    def busy(self, now: int) -> bool:
+        return now - self.path.last_out < BUSY_MS
 
 
 class PathMtu:
     """Probes the paths that carry traffic of active peers, a few bytes a minute each."""
 
-    __slots__ = ("_searches", "core")
+    __slots__ = ("_asked_at", "_searches", "_turn", "core")
 
     def __init__(self, core: Vl1Engine) -> None:
         self.core = core
         self._searches: dict[PathKey, Search] = {}
+        self._asked_at = NEVER
+        self._turn = 0
 
     def consider(self, now: int, peer: Peer, path: Path) -> None:
         """`path` is the direct path that frames to `peer` take."""
@@ -73,9 +97,9 @@ class PathMtu:
         """Where only ports differ from a path whose size is known, that one is taken, and verified at once."""
         known = next((other.mtu for other in self._alike(peer, path) if other.mtu), 0)
         if not known:
-            return Search(path, self._from_default(path), now)
+            return Search(path, self._from_default(path), now, grow_at=now + GROW_MS)
         path.mtu = known
-        return Search(path, [known], now, verifying=True)
+        return Search(path, [known], now, verifying=True, grow_at=now + GROW_MS)
 
     def _alike(self, peer: Peer, path: Path) -> list[Path]:
         """The peer's other paths between the same two hosts: datagrams take the same way."""
@@ -102,12 +126,44 @@ class PathMtu:
             path.mtu = 0
         self.core.fastpath.refresh_all(now)
 
+    # -- what the host says ---------------------------------------------------------------------------------------
+
+    def doubtful(self, now: int) -> list[PathKey]:
+        """The busy paths, a share of them at a time, of which the host is to be asked what it has learned by ICMP."""
+        if now - self._asked_at < TICK_MS:
+            return []
+        self._asked_at = now
+        searches = list(self._searches.values())
+        self._turn = self._turn + LOOKUPS if self._turn + LOOKUPS < len(searches) else 0
+        return [search.path.key for search in searches[self._turn : self._turn + LOOKUPS] if search.busy(now)]
+
+    def kernel_says(self, now: int, binding: int, remote: InetAddress, ip_mtu: int) -> None:
+        """The host has heard that IP packets of at most `ip_mtu` bytes get to `remote`: perhaps from a liar."""
+        search = self._searches.get((binding, remote))
+        if search is None:
+            return
+        size = max(payload_of(ip_mtu, remote), LEAST_PAYLOAD)
+        using = self.core.physical.mtu_of(search.path, relayed=False)
+        if using < size and not search.verifying and not search.hinted and size < search.candidates[0]:
+            search.candidates = sorted({*search.candidates, size}, reverse=True)  # a size that nobody else would try
+        if size >= using or now < search.deaf_until:
+            return
+        search.deaf_until = now + HINT_GATE_MS
+        self._restart(search, now, [using, size, *(c for c in self._from_default(search.path) if c < size)])
+        search.hinted = True
+
+    def _restart(self, search: Search, now: int, candidates: list[int]) -> None:
+        search.candidates, search.due = candidates, now
+        search.tries = search.resting_until = 0
+        search.packet_ids.clear()
+        search.verifying = search.hinted = False
+
     # -- probing --------------------------------------------------------------------------------------------------
 
     def tick(self, now: int) -> None:
         """Every 500 ms."""
         for key, search in list(self._searches.items()):
-            if now < search.due:
+            if now < search.due or (now < search.resting_until and not search.busy(now)):
                 continue
             peer = self.core.known(search.path.owner)
             if peer is None or search.path.refs == 0 or not peer.active(now):
@@ -116,11 +172,11 @@ class PathMtu:
                 self._step(now, peer, search)
 
     def _step(self, now: int, peer: Peer, search: Search) -> None:
-        if search.tries >= TRIES:
+        if search.tries >= (HINTED_TRIES if search.hinted else TRIES):
             self._unanswered(now, peer, search)
         if search.candidates and now >= search.due:
             search.tries += 1
-            search.due = now + RETRY_MS
+            search.due, search.resting_until = now + RETRY_MS, 0
             self._probe(now, peer, search, search.candidates[0])
 
     def _unanswered(self, now: int, peer: Peer, search: Search) -> None:
@@ -135,9 +191,10 @@ class PathMtu:
         if path.doubted:
             search.due = now + PAUSE_MS
         elif search.verifying:
-            search.verifying = False
+            failed, search.verifying = search.candidates[0], False
             self._settle(now, peer, path, 0)
-            search.candidates = self._from_default(path)
+            sizes = self._from_default(path)
+            search.candidates = [size for size in sizes if size < failed] or sizes
         else:
             search.candidates.pop(0)
             if not search.candidates:  # nothing passes, or nothing larger does: stay with what is known
@@ -165,9 +222,14 @@ class PathMtu:
         size = search.candidates[0]
         search.far_limit = _limit_in(ok.body)
         self._settle(ctx.now, peer, search.path, size)
-        larger = [] if search.verifying or size > DEFAULT_MTU else self._larger(search, size)
+        if search.verifying and ctx.now >= search.grow_at:
+            larger = self._larger(search, size) or self._up_to_default(search.path, size)
+            search.grow_at = ctx.now + GROW_MS
+        else:
+            done = search.verifying or search.hinted or size > DEFAULT_MTU
+            larger = [] if done else self._larger(search, size)
         if larger:
-            search.candidates, search.due = larger, ctx.now
+            self._restart(search, ctx.now, larger)
         else:
             self._rest(ctx.now, search)
 
@@ -178,13 +240,16 @@ class PathMtu:
         limit = min(search.far_limit, self.core.physical.link_limit(search.path))
         return [payload for mtu in LARGER if size < (payload := payload_of(mtu, search.path.remote)) <= limit]
 
+    def _up_to_default(self, path: Path, size: int) -> list[int]:
+        """What is worth trying on a path that takes less than the default."""
+        return [candidate for candidate in self._from_default(path) if candidate > size]
+
     def _rest(self, now: int, search: Search) -> None:
-        """Done; look again in a minute whether what was found still passes."""
-        search.tries = 0
-        search.packet_ids.clear()
-        search.verifying = search.path.mtu != 0
-        search.candidates = [search.path.mtu] if search.verifying else self._from_default(search.path)
-        search.due = now + VERIFY_MS
+        """Done; look again later whether what was found still passes, sooner if the path is in use."""
+        known = search.path.mtu
+        self._restart(search, now + VERIFY_BUSY_MS, [known] if known else self._from_default(search.path))
+        search.verifying = known != 0
+        search.resting_until = now + VERIFY_MS
 
     def _settle(self, now: int, peer: Peer, path: Path, size: int) -> None:
         """`size` is what passes on this path, 0: nobody knows any more; and on those that differ in ports only.

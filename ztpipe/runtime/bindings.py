@@ -139,6 +139,11 @@ class Bindings:
     def _hand_over(self, binding: UdpBinding) -> None:
         self._carrier.add_binding(binding.id, binding.family, binding.filenos())
 
+    def path_mtu(self, number: int, remote: InetAddress) -> int:
+        """The largest IP packet that the host thinks reaches `remote` from this binding; 0: it does not say."""
+        binding = self.by_id.get(number)
+        return binding.path_mtu(remote) if binding is not None else 0
+
     def close(self) -> None:
         for number in list(self.by_id):
             self._close(number)
