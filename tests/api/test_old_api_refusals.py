@@ -255,7 +255,7 @@ MEANINGLESS = {
     "012-ip-matches-lenient": "rules[0].ip",
     "013-vlan-matches": "rules[6].vlanId",
     "021-tee-target-not-validated": "rules[1].address",
-    "026-tag-duplicate-ids-allowed": "tags[1].id",
+    "026-tag-duplicate-ids-allowed": "tags[1]",
 }
 
 

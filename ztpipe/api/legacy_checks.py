@@ -8,7 +8,6 @@ These are a 400 that names the field, before anything is changed.  What is store
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import math
 import re
@@ -16,6 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
+from ztpipe.api import shapes
 from ztpipe.controller.errors import ControllerError, bad_value
 from ztpipe.controller.rules_check import check_rules
 from ztpipe.wire.netconf import MAX_CAPABILITIES, MAX_ROUTES, MAX_STATIC_IPS, MAX_TAGS
@@ -31,8 +31,6 @@ _TIME: Final = 0x7FFFFFFFFFFFFFFF
 _BOOLEAN: Final = frozenset({"true", "false", "t", "f", "1", "0", ""})
 _DECIMAL: Final = re.compile(r"\s*[0-9]{1,20}\s*")
 _NODE: Final = re.compile(r"[0-9a-fA-F]{10}")
-
-_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def network(body: Any, stored: JsonObject | None) -> None:
@@ -131,54 +129,37 @@ def _new(field: str, value: Any, stored: Any, limit: int) -> list[tuple[int, Any
     return [(at, item) for at, item in enumerate(value) if json.dumps(item, sort_keys=True) not in known]
 
 
-def _ip(field: str, value: Any, expected: str = "an IPv4 or IPv6 address") -> tuple[_Address, str]:
-    """The address, and what follows a slash."""
-    host, _, bits = value.partition("/") if isinstance(value, str) else ("", "", "")
-    try:
-        if "%" not in host:
-            return ipaddress.ip_address(host), bits
-    except ValueError:
-        pass
-    raise bad_value(field, expected)
+def _bare(value: Any) -> Any:
+    """An address without the bits behind it, which the reference ignores."""
+    return value.partition("/")[0] if isinstance(value, str) else value
 
 
 def _route(field: str, value: Any, _: Any) -> None:
     if not isinstance(value, dict):
         raise bad_value(field, "an object with target and via")
     expected = "IP/bits of a network, e.g. 10.1.0.0/16"
-    target, bits = _ip(f"{field}.target", value.get("target"), expected)
+    host, _, bits = str(value.get("target")).partition("/")
+    target = shapes.address(f"{field}.target", host, expected)
     if not (bits.isascii() and bits.isdigit() and len(bits) <= 3 and int(bits) <= target.max_prefixlen):
         raise bad_value(f"{field}.target", expected)
     if value.get("via") not in (None, ""):
-        via, _ = _ip(f"{field}.via", value["via"], f"an IPv{target.version} address, or null")
-        if via.version != target.version:
-            raise bad_value(f"{field}.via", f"an IPv{target.version} address, as the target is, or null")
+        shapes.via(f"{field}.via", value["via"], target.version)
 
 
-def _pool_ends(field: str, value: Any) -> tuple[int, int, int]:
-    """Family, first and last address."""
+def _pool(field: str, value: Any, place: int) -> shapes.Range:
     if not isinstance(value, dict):
         raise bad_value(field, "an object with ipRangeStart and ipRangeEnd")
-    start, _ = _ip(f"{field}.ipRangeStart", value.get("ipRangeStart"))
-    end, _ = _ip(f"{field}.ipRangeEnd", value.get("ipRangeEnd"))
-    if start.version != end.version or int(start) > int(end):
-        raise bad_value(f"{field}.ipRangeEnd", f"an address of the same family from {start} on")
-    return start.version, int(start), int(end)
+    return shapes.pool(field, _bare(value.get("ipRangeStart")), _bare(value.get("ipRangeEnd")), place)
 
 
 def _pools(field: str, value: Any, stored: Any) -> None:
     """Ranges in order; none of the new ones overlaps another."""
     new = dict(_new(field, value, stored, _MAX_POOLS))
-    ends = [(*_pool_ends(f"{field}[{at}]", item), at) for at, item in new.items()]
+    ranges = [_pool(f"{field}[{at}]", item, at) for at, item in new.items()]
     for item in (item for at, item in enumerate(value) if at not in new):
         with suppress(ControllerError):  # what is stored may be anything
-            ends.append((*_pool_ends(field, item), -1))
-    ends.sort()
-    reach = (0, -1, -1)  # family, last address and place of the range that goes furthest so far
-    for version, first, last, at in ends:
-        if version == reach[0] and first <= reach[1] and max(reach[2], at) >= 0:
-            raise bad_value(f"{field}[{max(reach[2], at)}]", "a range that overlaps no other")
-        reach = max(reach, (version, last, at))
+            ranges.append(_pool(field, item, -1))
+    shapes.apart(field, ranges)
 
 
 def _tag_definition(field: str, value: Any, _: Any) -> None:
@@ -204,14 +185,14 @@ def _unique(check: Check) -> Check:
 
     def unique(field: str, value: Any, stored: Any) -> None:
         check(field, value, stored)
-        seen: set[int] = set()
-        for at, item in enumerate(value):
-            ident = int(item["id"]) if isinstance(item, dict) and "id" in item else -1
-            if ident in seen:
-                raise bad_value(f"{field}[{at}].id", "an ID that no other has")
-            seen.add(ident)
+        shapes.unique(field, (_ident(item, ~at) for at, item in enumerate(value)))
 
     return unique
+
+
+def _ident(value: Any, default: int) -> int:
+    """An element's ID; what is stored may lack one."""
+    return int(value["id"]) if isinstance(value, dict) and "id" in value else default
 
 
 def _rules(field: str, value: Any, stored: Any) -> None:
@@ -234,7 +215,7 @@ def _dns(field: str, value: Any, _: Any) -> None:
     _array(f"{field}.servers", servers)
     for at, server in enumerate(servers):
         if server != "":
-            _ip(f"{field}.servers[{at}]", server)
+            _address(f"{field}.servers[{at}]", server)
 
 
 def _auth_tokens(field: str, value: Any, _: Any) -> None:
@@ -247,8 +228,8 @@ def _auth_tokens(field: str, value: Any, _: Any) -> None:
             raise bad_value(f"{field}.{token[:40]}", "the time in ms at which it ends, 0 = never")
 
 
-def _assignment(field: str, value: Any, _: Any) -> None:
-    _ip(field, value)
+def _address(field: str, value: Any, _: Any = None) -> None:
+    shapes.address(field, _bare(value))
 
 
 def _member_tag(field: str, value: Any, _: Any) -> None:
@@ -288,7 +269,7 @@ _MEMBER: Final[dict[str, Check]] = {
     "authenticationExpiryTime": _number(_TIME, null=True),
     "remoteTraceTarget": _trace_target,
     "remoteTraceLevel": _number(_U32, null=True),
-    "ipAssignments": _list(_assignment, MAX_STATIC_IPS),
+    "ipAssignments": _list(_address, MAX_STATIC_IPS),
     "tags": _list(_member_tag, MAX_TAGS),
     "capabilities": _list(_number(_U32, null=False), MAX_CAPABILITIES),
 }
