@@ -93,10 +93,15 @@ def test_what_a_running_node_says(tmp_path: Path) -> None:
     assert "port" not in found, "it is that node's"
 
 
-def test_a_table_for_people(tmp_path: Path) -> None:
-    output = CliRunner().invoke(doctor.command, [str(tmp_path)]).stdout
-    assert "what to do" in output
-    assert "home directory" in output
+def test_a_table_for_people(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal of 80 columns nothing is cut off: advice is there to be copied."""
+    long = tmp_path / ("a" * 60) / ("b" * 60)
+    monkeypatch.setattr(doctor, "_WIDE", 80)
+    lines = CliRunner().invoke(doctor.command, [str(long)]).stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any(line.startswith("note  home directory ") for line in lines)
+    assert any(line.strip().startswith("-> the first start makes it") for line in lines)
+    assert f"{long} does not exist".replace(" ", "") in "".join(lines).replace(" ", "")
 
 
 def test_a_question_that_fails_is_a_finding(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

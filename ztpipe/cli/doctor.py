@@ -53,9 +53,14 @@ def command(home: Path | None, as_json: bool) -> None:
 
 
 def _table(findings: Iterable[Finding]) -> Table:
-    table = Table("", "checked", "found", "what to do")
+    """Without lines, and nothing cut off: commands and paths are there to be copied."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for number in range(3):
+        table.add_column(overflow="fold", no_wrap=number < 2)
     for what, verdict, found, advice in findings:
-        table.add_row(Text(verdict.value, _STYLES[verdict]), *map(Text, (what, found, advice)))
+        table.add_row(Text(verdict.value, _STYLES[verdict]), Text(what, "bold"), Text(found))
+        if advice:
+            table.add_row("", "", Text(f"-> {advice}", _STYLES[verdict] if verdict is Verdict.BAD else ""))
     return table
 
 
@@ -101,7 +106,7 @@ def _home(home: Path) -> tuple[config.Config | None, Finding]:
         return None, Finding(what, Verdict.BAD, str(error), "mend the file; it is never replaced")
     warnings = settings.local.warnings
     if warnings:
-        return settings, Finding(what, Verdict.NOTE, f"{home}: local.conf: {warnings[0]}", "see docs/operations.md")
+        return settings, Finding(what, Verdict.NOTE, f"{home}: local.conf: {warnings[0]}", "mend or remove the key")
     name = f"node {identity.address:010x}" if identity is not None else "no identity yet"
     return settings, Finding(what, Verdict.GOOD, f"{home}, {name}")
 
