@@ -90,7 +90,7 @@ def _tables(peer: Json) -> Iterator[str]:
 def _rotate(session: Session, peer: str) -> int:
     reply = session.client.request("POST", f"/bond/rotate/{peer}", "{}")
     if reply.status != 200:
-        print(reply.status, "bond" if reply.status else "rotate", reply.body)
+        print(reply.status, "bond", reply.body)
         return 1
     if session.json_output:
         sys.stdout.write(reply.body)
