@@ -10,8 +10,19 @@ from aiohttp import web
 
 #: What a form-encoded body may have in the reference; other bodies are bounded by the server.
 FORM_LIMIT = 8192
-#: How long a body may take to arrive.
+#: How long a body may take to arrive, how long it may be, and all that are arriving together.
 BODY_SECONDS = 30.0
+BODY_LIMIT = 16 << 20
+BODIES_LIMIT = 64 << 20
+
+
+class Arriving:
+    """Bytes of bodies that are not complete yet."""
+
+    size = 0
+
+
+ARRIVING = web.AppKey("arriving", Arriving)
 
 
 class BadBody(Exception):
@@ -50,20 +61,34 @@ def failure(description: str, status: int = 500) -> web.Response:
 
 
 async def read_body(request: web.Request) -> bytes:
-    """The request's body; raises `web.HTTPRequestEntityTooLarge`, `web.HTTPRequestTimeout`."""
+    """The request's body, once; raises `web.HTTPRequestEntityTooLarge`, `web.HTTPRequestTimeout`, and
+    `web.HTTPServiceUnavailable` if too much arrives at once."""
+    arriving, body = request.app[ARRIVING], bytearray()
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            body = await request.read()
+            async for chunk in request.content.iter_any():
+                body += chunk
+                arriving.size += len(chunk)
+                if len(body) > BODY_LIMIT:
+                    raise web.HTTPRequestEntityTooLarge(BODY_LIMIT, len(body))
+                if arriving.size > BODIES_LIMIT:
+                    raise web.HTTPServiceUnavailable
     except TimeoutError:
         raise web.HTTPRequestTimeout from None
+    finally:
+        arriving.size -= len(body)
     if len(body) > FORM_LIMIT and request.content_type == "application/x-www-form-urlencoded":
         raise web.HTTPRequestEntityTooLarge(FORM_LIMIT, len(body))
-    return body
+    return bytes(body)
 
 
 async def read_json(request: web.Request) -> object:
     """The body as JSON, whatever its content type says; raises `BadBody`."""
-    body = await read_body(request)
+    return decoded(await read_body(request))
+
+
+def decoded(body: bytes) -> object:
+    """`body` as JSON; raises `BadBody`."""
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -102,7 +127,10 @@ def _refuse_constant(name: str) -> object:
 def _describe(error: json.JSONDecodeError, text: str) -> str:
     if error.pos >= len(text):
         return _parse_error(error.lineno, error.colno, "unexpected end of input; expected '[', '{', or a literal")
-    return _parse_error(error.lineno, error.colno, f"invalid literal; last read: '{text[error.pos]}'")
+    literal = {"t": "true", "f": "false", "n": "null"}.get(text[error.pos], "")
+    known = next((at for at, (a, b) in enumerate(zip(literal, text[error.pos :], strict=False)) if a != b), 0)
+    read = text[error.pos : error.pos + known + 1]  # the reference reads on while it could be true, false or null
+    return _parse_error(error.lineno, error.colno + len(read) - 1, f"invalid literal; last read: '{read}'")
 
 
 def _parse_error(line: int, column: int, what: str) -> str:

@@ -2,7 +2,8 @@
 
 `Acceptor` takes them from the listeners, or closes them on the spot when they are too many. That costs some 40 µs each,
 so after a few of them it leaves the listener alone for a moment: the kernel's queue fills up, and whoever comes then
-costs next to nothing. What was admitted is a `Connection`.
+costs next to nothing. What was admitted is a `Connection`; what it sends is read no faster than its source's `Budget`
+allows, so that bodies without end cost little.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import enum
 import errno
 import functools
 import math
+import re
 import socket
 import struct
 from collections.abc import Callable, Sequence
@@ -29,6 +31,11 @@ _PAUSE: Final = 0.1
 """Seconds without accepting after a turn in which a connection was refused."""
 _NO_DESCRIPTORS: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _HEAD_LIMIT: Final = 64 << 10
+LINE_LIMIT: Final = 8192
+_LINGER: Final = 0.3  # seconds in which who was refused may go on to send, so that no reset overtakes the answer
+_REQUEST_LINE: Final = re.compile(rb"(GET|HEAD|POST|PUT|DELETE|OPTIONS|PATCH) [^ ]+ HTTP/1\.[01]")
+_REFUSALS: Final = {HTTPStatus.BAD_REQUEST: b"400 Bad Request", HTTPStatus.REQUEST_URI_TOO_LONG: b"414 URI Too Long"}
+_INFLOW_BURST: Final = 2.0
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
@@ -42,24 +49,32 @@ class Source(enum.Enum):
 
 @dataclass(slots=True)
 class Budget:
-    """What the connections of one kind may take together: `most` open at once, and `rate` new ones a second, with
-    bursts of `most`. Times are seconds of any clock."""
+    """What the connections of one kind may take together: `most` open at once, `rate` new ones a second with bursts of
+    `burst`, and `inflow` bytes a second with bursts of two seconds' worth. Times are seconds of any clock."""
 
     most: int
     rate: float
+    burst: float
+    inflow: float
     open: int = 0
     _filled: float = 0.0
     _allowance: float = math.inf
+    _read_until: float = 0.0  # by when all that was read would have come at the rate of `inflow`
 
     def enter(self, now: float) -> bool:
         """Whether one more may be served; if so, it is open."""
-        self._allowance = min(self.most, self._allowance + (now - self._filled) * self.rate)
+        self._allowance = min(self.burst, self._allowance + (now - self._filled) * self.rate)
         self._filled = now
         if self.open >= self.most or self._allowance < 1:
             return False
         self._allowance -= 1
         self.open += 1
         return True
+
+    def read(self, now: float, size: int) -> float:
+        """Account for `size` bytes; seconds for which nothing more should be read (0: none)."""
+        self._read_until = max(self._read_until, now - _INFLOW_BURST) + size / self.inflow
+        return max(0.0, self._read_until - now)
 
 
 class Admission:
@@ -68,9 +83,9 @@ class Admission:
 
     def __init__(self) -> None:
         self.budgets = {
-            Source.LOCAL: Budget(MAX_CONNECTIONS, math.inf),
-            Source.MANAGEMENT: Budget(256, 100),
-            Source.STRANGER: Budget(64, 20),
+            Source.LOCAL: Budget(MAX_CONNECTIONS, math.inf, math.inf, 16 << 20),
+            Source.MANAGEMENT: Budget(256, 100, 256, 8 << 20),
+            Source.STRANGER: Budget(64, 10, 20, 64 << 10),
         }
         self.refused = 0
 
@@ -144,7 +159,8 @@ class Acceptor:
 
     def _serve(self, sock: socket.socket, source: Source) -> None:
         sock.setblocking(False)
-        made = functools.partial(self._server, ended=functools.partial(self._admission.leave, source))
+        ended = functools.partial(self._admission.leave, source)
+        made = functools.partial(self._server, ended=ended, budget=self._admission.budgets[source])
         task = asyncio.ensure_future(self._loop.connect_accepted_socket(made, sock))
         self._starting.add(task)
         task.add_done_callback(self._starting.discard)
@@ -155,21 +171,50 @@ class Connection(web.RequestHandler):
     zerotier-cli of the reference sends (service §2.3); such a connection carries no second request.
 
     What is not HTTP gets an empty 400 (414 for an endless request line), without noise in the log. A client that sends
-    no whole head within the idle time is closed.
+    no whole head within the idle time is closed. Reading pauses while the `budget` is overdrawn.
     """
 
     hostless = False
     _head: bytes | None = b""  # of the first request, until it is complete
+    _refused = False
+    _held: asyncio.TimerHandle | None = None
 
-    def __init__(self, manager: web.Server, ended: Callable[[], None], **options: Any) -> None:
+    def __init__(
+        self, manager: web.Server, ended: Callable[[], None], budget: Budget | None = None, **options: Any
+    ) -> None:
         super().__init__(manager, **options)
         self._ended = ended
+        self._budget = budget
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        if self._held is not None:
+            self._held.cancel()
         self._ended()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._budget is not None and data:
+            self._hold(self._budget.read(self._loop.time(), len(data)))
+        if not self._refused:
+            self._receive(data)
+
+    def _hold(self, seconds: float) -> None:
+        if seconds > 0 and self._held is None and self.transport is not None:
+            self.transport.pause_reading()
+            self._held = self._loop.call_later(seconds, self._release)
+
+    def _release(self) -> None:
+        self._held = None
+        if self.transport is not None and not self._reading_paused and not getattr(self, "_buffer_paused", False):
+            self.transport.resume_reading()
+
+    def resume_reading(self, *arguments: bool, **options: bool) -> None:
+        """Called by aiohttp when a body's buffer has room; a hold goes on nevertheless."""
+        super().resume_reading(*arguments, **options)
+        if self._held is not None and self.transport is not None:
+            self.transport.pause_reading()
+
+    def _receive(self, data: bytes) -> None:
         if self._head is not None:
             data = self._head + data
             end = data.find(b"\r\n\r\n")
@@ -177,10 +222,22 @@ class Connection(web.RequestHandler):
                 self._head = data
                 return
             self._head = None
-            if end >= 0 and b"\nhost:" not in data[:end].lower():
+            fault = _fault(data[:end]) if end >= 0 else _fault(data) or HTTPStatus.BAD_REQUEST
+            if fault is not None:
+                self._refuse(fault)
+                return
+            if b"\nhost:" not in data[:end].lower():
                 self.hostless = True
                 data = data.replace(b" HTTP/1.1\r\n", b" HTTP/1.1\r\nHost: localhost\r\n", 1)
         super().data_received(data)
+
+    def _refuse(self, status: HTTPStatus) -> None:
+        """Answer before anything costly is made of it."""
+        self._refused = True
+        if self.transport is not None:
+            head = b"HTTP/1.1 %b\r\nContent-Length: 0\r\nKeep-Alive: timeout=5, max=5\r\nConnection: close\r\n\r\n"
+            self.transport.write(head % _REFUSALS[status])
+            self._loop.call_later(_LINGER, self.transport.close)
 
     def handle_error(
         self,
@@ -196,11 +253,21 @@ class Connection(web.RequestHandler):
         return response
 
 
+def _fault(head: bytes) -> HTTPStatus | None:
+    """What is wrong with the head of a first request, if something is."""
+    line, *fields = head.split(b"\r\n")
+    if len(line) > LINE_LIMIT:
+        return HTTPStatus.REQUEST_URI_TOO_LONG
+    if _REQUEST_LINE.fullmatch(line) is None or any(len(field) > LINE_LIMIT for field in fields):
+        return HTTPStatus.BAD_REQUEST
+    return None
+
+
 class ConnectionServer(web.Server):
     """Makes a `Connection` for each client; `ended` is called when it is gone."""
 
-    def __call__(self, ended: Callable[[], None] = lambda: None) -> web.RequestHandler:
-        return Connection(self, ended, loop=self._loop, **self._kwargs)
+    def __call__(self, ended: Callable[[], None] = lambda: None, budget: Budget | None = None) -> web.RequestHandler:
+        return Connection(self, ended, budget, loop=self._loop, **self._kwargs)
 
 
 class Runner(web.AppRunner):

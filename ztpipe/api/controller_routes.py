@@ -150,7 +150,8 @@ class _ControllerRoutes:
 async def _body(request: web.Request) -> object:
     """The JSON of a POST; none at all is taken for an empty object."""
     try:
-        return await answers.read_json(request) if (await answers.read_body(request)).strip() else {}
+        body = await answers.read_body(request)
+        return answers.decoded(body) if body.strip() else {}
     except answers.BadBody as error:
         message = f"the body: expected JSON: {error}"
         raise ControllerError(HTTPStatus.BAD_REQUEST, message, {"error": message, "field": "body"}) from error

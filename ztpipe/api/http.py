@@ -25,7 +25,7 @@ from ztpipe.api import (
     worker_routes,
 )
 from ztpipe.api.access import Access, source_allowed
-from ztpipe.api.connections import Acceptor, ConnectionServer, Runner, Source
+from ztpipe.api.connections import LINE_LIMIT, Acceptor, ConnectionServer, Runner, Source
 from ztpipe.api.controller_routes import ACTOR
 from ztpipe.api.tokens import TOKEN_FILE, TokenFile
 from ztpipe.controller.errors import ControllerError
@@ -39,13 +39,13 @@ log = structlog.get_logger("api")
 _NOT_STORED: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
 _IDLE_SECONDS: Final = 5.0
 _REQUESTS_PER_CONNECTION: Final = 5
-_LINE_LIMIT: Final = 8192
-_BODY_LIMIT: Final = 16 << 20
+_LINGER_SECONDS: Final = 1.0  # for a client to see the answer before it has sent a body that nobody reads
 
 
 def make_app(service: Service, access: Access) -> web.Application:
     """The application: every route of service §4.4 over `service`."""
-    app = web.Application(middlewares=[_guard(service, access)], client_max_size=_BODY_LIMIT)
+    app = web.Application(middlewares=[_guard(service, access)], client_max_size=answers.BODY_LIMIT)
+    app[answers.ARRIVING] = answers.Arriving()
     app.on_response_prepare.append(_Headers().prepare)
     node_routes.add(app, service)
     controller_routes.add(app, service)
@@ -130,9 +130,10 @@ class Server:
             make_app(service, Access(home.auth_token(), home.metrics_token(), TokenFile(home.path / TOKEN_FILE))),
             access_log=None,
             keepalive_timeout=_IDLE_SECONDS,
-            max_line_size=_LINE_LIMIT,
-            max_field_size=_LINE_LIMIT,
+            max_line_size=LINE_LIMIT,
+            max_field_size=LINE_LIMIT,
             shutdown_timeout=1.0,
+            lingering_time=_LINGER_SECONDS,
         )
 
     async def start(self) -> None:
@@ -171,6 +172,8 @@ def _guard(service: Service, access: Access) -> Middleware:
             return answers.document(request, {"error": "the token's role does not permit this"}, HTTPStatus.FORBIDDEN)
         ACTOR.set(access.actor(request))
         try:
+            if (length := request.content_length or 0) > answers.BODY_LIMIT:
+                raise web.HTTPRequestEntityTooLarge(answers.BODY_LIMIT, length)
             return await handler(request)
         except answers.BadBody as error:
             return answers.failure(str(error))
@@ -181,9 +184,11 @@ def _guard(service: Service, access: Access) -> Middleware:
             return answers.failure(error.message) if failed else answers.nothing(error.status)
         except web.HTTPRequestEntityTooLarge:
             if request.path.startswith(("/v1/", "/controller", "/unstable/controller")):
-                error_text = f"the body: expected at most {_BODY_LIMIT >> 20} MiB"
+                error_text = f"the body: expected at most {answers.BODY_LIMIT >> 20} MiB"
                 return answers.document(request, {"error": error_text}, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
             return answers.nothing(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        except web.HTTPServiceUnavailable as error:
+            return answers.document(request, {"error": "too many long bodies at once"}, error.status)
         except web.HTTPRequestTimeout:
             return answers.nothing(HTTPStatus.REQUEST_TIMEOUT)
         except web.HTTPMethodNotAllowed as error:
@@ -217,7 +222,8 @@ class _Headers:
     async def prepare(self, request: web.Request, response: web.StreamResponse) -> None:
         response.headers.popall(hdrs.SERVER, None)
         response.headers.popall(hdrs.DATE, None)
-        response.headers["Keep-Alive"] = f"timeout={_IDLE_SECONDS:.0f}, max={_REQUESTS_PER_CONNECTION}"
+        if "close" not in request.headers.get(hdrs.CONNECTION, "").lower():
+            response.headers["Keep-Alive"] = f"timeout={_IDLE_SECONDS:.0f}, max={_REQUESTS_PER_CONNECTION}"
         if request.method == hdrs.METH_HEAD:
             response.headers["Accept-Ranges"] = "bytes"
         transport = request.transport

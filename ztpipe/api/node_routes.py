@@ -183,6 +183,6 @@ def _id(request: web.Request, name: str) -> int:
 
 
 def _hex(value: object) -> int:
-    """The leading hex digits of a string; 0 for anything else."""
-    match = _HEX.match(value) if isinstance(value, str) else None
+    """The leading hex digits of a string, or of a number's decimal text; 0 for anything else."""
+    match = _HEX.match(str(int(value)) if isinstance(value, int) else value) if isinstance(value, str | int) else None
     return int(match[1], 16) & (2**40 - 1) if match else 0
