@@ -230,6 +230,18 @@ def test_as_another_user(run: Callable[..., Container]) -> None:
         assert "Uid:\t1234\t" in container.exec("cat", "/proc/1/status").stdout
 
 
+def test_in_256_megabytes(run: Callable[..., Container]) -> None:
+    """No swap, the whole container in it; what the node takes is some 150 MB."""
+    container = run(*TUN, "--memory=256m", "--memory-swap=256m", arguments=[NWID, OTHER])
+    container.up()
+    eventually(lambda: container.cli("get", OTHER, "portDeviceName").startswith("zt"), container.logs)
+    for _ in range(20):
+        assert container.cli("listnetworks").count("REQUESTING_CONFIGURATION") == 2
+    said = podman("inspect", container.name, "-f", "{{.State.OOMKilled}} {{.HostConfig.Memory}}").stdout.split()
+    assert said == ["false", str(256 << 20)]
+    assert "restarted" not in container.logs(), "no worker was killed for want of memory"
+
+
 # Health
 
 
@@ -330,11 +342,14 @@ def test_entry_point_as_others_write_it(run: Callable[..., Container], tmp_path:
 
 @pytest.fixture(scope="module")
 def releases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A base URL on the loopback interface that lists a released package."""
+    """A base URL on the loopback interface below which are wheel/ and deb/, each with a released package."""
     directory = tmp_path_factory.mktemp("releases")
-    words = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", directory, ROOT]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
+    for words in (
+        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", directory / "wheel", ROOT],
+        [ROOT / "deploy" / "build-deb.sh", "-o", directory / "deb"],
+    ):
+        done = subprocess.run(words, capture_output=True, text=True, timeout=400, check=False)
+        assert done.returncode == 0, done.stderr
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(directory))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -342,19 +357,29 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server.shutdown()
 
 
-def test_release_from_a_base_url(image: str, releases: str) -> None:
+@pytest.mark.parametrize("kind", ["wheel", "deb"])
+def test_release_from_a_base_url(image: str, releases: str, kind: str) -> None:
     from ztpipe import __version__
 
     name = f"localhost/ztpipe-test:{secrets.token_hex(4)}"
     arch = subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True, check=True).stdout.strip()
-    arguments = {"PACKAGE_BASEURL": releases, "VERSION": __version__, "ARCH": arch}
+    arguments = {"PACKAGE_BASEURL": f"{releases}{kind}/", "VERSION": __version__, "ARCH": arch}
     done = build(name, *(f"--build-arg={key}={value}" for key, value in arguments.items()))
     try:
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-        assert releases in done.stdout, "the package came from there"
+        if kind == "wheel":
+            assert f"Looking in links: {releases}" in done.stdout, "the package came from there"
+        else:
+            assert f"from {releases}deb/ztpipe_{__version__}_{arch}.deb" in done.stdout
         container = Container(name, TUN, [NWID])
         try:
             container.up()
+            assert container.cli("get", NWID, "portDeviceName").startswith("zt")
+            assert container.exec("id", "-u", "zerotier-one").stdout.strip() in container.exec(
+                "sh", "-c", "grep ^Uid /proc/1/status"
+            ).stdout, "it is not root"
+            assert container.exec("/healthcheck.sh").returncode == 1, "not authorised"
+            assert container.stop() == 0
         finally:
             container.remove()
     finally:
@@ -378,6 +403,6 @@ def test_build_arguments_that_cannot_be_met(image: str, arguments: dict[str, str
 
 def test_release_that_is_not_there(image: str, releases: str) -> None:
     name = f"localhost/ztpipe-test:{secrets.token_hex(4)}"
-    done = build(name, f"--build-arg=PACKAGE_BASEURL={releases}", "--build-arg=VERSION=99.0")
+    done = build(name, f"--build-arg=PACKAGE_BASEURL={releases}wheel/", "--build-arg=VERSION=99.0")
     assert done.returncode != 0
     assert "ztpipe==99.0" in done.stdout + done.stderr
