@@ -34,6 +34,7 @@ def write(path: Path, data: bytes, *, mode: int | None = None, durable: bool = T
         _replace(target, data, mode, durable)
     except OSError as error:
         if error.errno not in _NO_RENAME:
+            error.filename = str(target)  # a write does not say where
             raise
         with target.open("r+b") as file:
             file.write(data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,3 +88,17 @@ def test_a_full_disk(pair: Pair) -> None:
     second.wait_for("the new name", lambda: second.network(pair.nwid)["name"] == "room", 10)
     second.wait_for("its cache", lambda: b"room" in (second.home / "networks.d" / f"{pair.nwid}.conf").read_bytes(), 10)
     assert all(node.stop() == 0 for node in pair.nodes)
+
+
+def test_a_first_start_without_room(tmp_path: Path) -> None:
+    """One line that names the file, and no piece of an identity."""
+    with small_disk(tmp_path):
+        home = tmp_path / "home"
+        home.mkdir()
+        fill(tmp_path)
+        program = Path(sys.executable).with_name("zerotier-one")
+        done = subprocess.run([program, "-U", home], capture_output=True, text=True, timeout=30, check=False)
+        assert done.returncode == 1
+        assert "identity.secret: No space left on device (make room" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+        assert [path.name for path in home.iterdir() if path.is_file()] == []
