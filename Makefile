@@ -4,7 +4,8 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 SETUP = PYTHON=$(PYTHON) scripts/setup.sh $(VENV)
 
-.PHONY: help demo test setup kernel lint test-asan test-tsan bench bench-targets bench-tap bench-crypto soak clean
+.PHONY: help demo test setup kernel lint test-asan test-tsan bench bench-targets bench-tap bench-crypto bench-multicast \
+	bench-flood bench-bridges soak clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -50,6 +51,16 @@ bench-tap: setup ## TAP frames by read and write and by io_uring, ns each (needs
 
 bench-crypto: setup ## ns per packet of every cipher implementation
 	$(BIN)/python -m ztpipe.cli.bench_crypto
+
+bench-multicast: setup ## one talks to a group, three listen; beside zerotier-one with ZT_REFERENCE (needs root)
+	$(BIN)/python -m tests.bench.multicast
+
+bench-flood: setup ## what floods into a TAP leave of a TCP stream, both layouts (needs root, 15 min)
+	$(BIN)/python -m tests.bench.tap_flood --layout pipeline
+	$(BIN)/python -m tests.bench.tap_flood --layout fused
+
+bench-bridges: setup ## TCP between two LANs joined by two bridges; beside zerotier-one with ZT_REFERENCE (needs root)
+	$(BIN)/python -m tests.bench.bridges
 
 soak: setup ## ten minutes of keep-alives beside an unmodified zerotier-one (needs root and ZT_REFERENCE)
 	$(BIN)/python -m tests.interop.soak

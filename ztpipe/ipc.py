@@ -66,7 +66,8 @@ class PuntKind(IntEnum):
     FRAME = 3  # an Ethernet frame from the TAP, complete
     UNKNOWN_PATH = 4  # an authenticated frame of `address` came over a path that is not in the table
     GATHER = 5  # `address` asked with an accepted frame who is in a group of `nwid`: see `GatherAsked`
-    GROUP = 6  # an Ethernet frame from the TAP that was sent to its group, whose entry is due to be renewed
+    GROUP = 6  # an Ethernet frame, of `address` or from the TAP, that was sent to its group, whose entry is due
+    BRIDGED = 7  # a MAC (8 bytes, the machine's order) behind the bridge `address`, whose entry is due to be renewed
 
 
 class Punt(NamedTuple):

@@ -47,6 +47,8 @@ class Record:
     adi: int = 0
     recipients: int = 0
     multicast: int = 0
+    flags: int = 0
+    via: bytes = bytes(5)
 
     def datagrams(self) -> list[bytes]:
         """Cut every `seg` bytes, as UDP_SEGMENT does."""
@@ -95,6 +97,7 @@ class Pipe:
             rec.len, rec.flow, rec.peer, rec.network = len(record.data), record.flow, record.peer, record.network
             rec.binding, rec.seg, rec.nseg = record.binding, record.seg, record.nseg
             rec.adi, rec.recipients, rec.multicast = record.adi, record.recipients, record.multicast
+            rec.flags, rec.via = record.flags, list(record.via)
             if record.remote is not None:
                 ip, port = record.remote
                 ffi.memmove(rec.remote.ip, ip, len(ip))
@@ -125,7 +128,7 @@ def _records(slot: Any) -> Iterator[Record]:
         if rec.flags & FILLER == 0:
             remote = _endpoint(rec.remote)
             data = bytes(ffi.buffer(base + at + ALIGN, rec.len))
-            more = (rec.adi, rec.recipients, rec.multicast)
+            more = (rec.adi, rec.recipients, rec.multicast, rec.flags, bytes(rec.via))
             yield Record(data, rec.network, rec.peer, rec.binding, remote, rec.seg, rec.nseg, rec.flow, *more)
         at += ALIGN + -(-rec.len // ALIGN) * ALIGN
     assert slot.used == at, "slot.used is not where the records end"

@@ -251,7 +251,7 @@ def test_a_member_whose_credentials_c_does_not_know(lab: GroupLab) -> None:
         (b"\xff" * 6 + MAC_A, b"\x08\x06", "address", 0),
         (mac_of(0x1122334455, NWID).to_bytes(6, "big") + MAC_A, b"\x08\x00", "unknown", 0),
         (b"\x0e\0\0\0\0\x01" + MAC_A, b"\x08\x00", "unknown", 0),
-        (b"\x0e\0\0\0\0\x01" + MAC_A, b"\x08\x00", "", 1),
+        (b"\x0e\0\0\0\0\x01" + MAC_A, b"\x08\x00", "unknown", 1),
         (mac_of(MEMBERS[0], NWID).to_bytes(6, "big") + MAC_A, b"\x08\x00", "", 0),
         (mac_of(MEMBERS[0], NWID).to_bytes(6, "big") + b"\x02\0\0\0\0\x01", b"\x08\x00", "unknown", 0),
     ],

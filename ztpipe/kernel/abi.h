@@ -6,7 +6,8 @@
  *   tables (networks, peers, paths, members) .... control writes, every worker reads, per-entry sequence locks (table.h)
  *   activity stamps inside tables ............... crypto workers, relaxed atomics; control reads
  *   packets seen lately, inside tables .......... crypto workers and control, compare and swap (replay.h)
- *   groups (who gets a multicast frame) .......... control writes, tap workers copy (fanout.h)
+ *   groups (who gets a multicast frame) .......... control writes, tap and crypto workers copy (fanout.h)
+ *   MACs behind bridges .......................... control writes, tap and crypto workers read (bridged.h)
  *   policies (rules and credentials) ............. control writes, behind the entries that refer to them (guard.h); workers copy
  *   keys ........................................ control writes; only crypto (and fused) workers map the region
  *   bells ....................................... `sleeping`: set by its worker, cleared by whoever wakes it
@@ -23,7 +24,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ZT_ABI_VERSION 4u
+#define ZT_ABI_VERSION 5u
 #define ZT_CACHE_LINE 64
 #define ZT_NONE 0xffffffffu /* "no index" */
 
@@ -50,7 +51,8 @@ struct zt_slot {
 
 /* One record: header, then `len` bytes of data at +ZT_REC_ALIGN; the next record starts at the next multiple of ZT_REC_ALIGN.
  *   tap -> crypto   data = vnet header + Ethernet frame or TSO/USO super-frame; network, peer, flow set. If recipients is not 0: a frame for a
- *                   group, and behind it as many uint64_t (zt_recipient); peer is not set, adi and multicast are
+ *                   group, and behind it as many uint64_t (zt_recipient); peer is not set, adi and multicast are. ZT_REC_BRIDGED: one of
+ *                   its MACs is foreign, and via is set
  *   crypto -> peer  data = datagrams of `seg` bytes each (the last may be shorter), nseg of them; binding, remote set
  *   peer -> crypto  data = datagrams of `seg` bytes each as received by GRO (nseg 1: one datagram); binding, remote set
  *   crypto -> tap   data = vnet header + Ethernet frame or super-frame to write; network set
@@ -63,13 +65,16 @@ struct zt_rec {
     uint16_t binding; /* local socket: index in the binding table of the peer workers */
     uint16_t seg;
     uint16_t nseg;
-    uint32_t flags; /* reserved, 0 */
+    uint32_t flags; /* ZT_REC_* */
     struct zt_endpoint remote;
     uint32_t adi;        /* tap -> crypto, recipients != 0 */
     uint16_t recipients; /* at most ZT_GROUP_RECIPIENTS */
     uint8_t multicast;   /* ZT_MULTICAST_* of the packets to be made */
-    uint8_t reserved[13];
+    uint8_t via[5];      /* tap -> crypto, ZT_REC_BRIDGED: address of the peer */
+    uint8_t reserved[8];
 };
+#define ZT_REC_FILLER 1u  /* only fills the gap behind a shortened super-frame: coalesce.c */
+#define ZT_REC_BRIDGED 2u /* to be sent with its MACs: EXT_FRAME */
 _Static_assert(sizeof(struct zt_slot) == ZT_REC_ALIGN, "slot header is one record unit");
 _Static_assert(sizeof(struct zt_rec) == ZT_REC_ALIGN, "record header is one record unit");
 
@@ -115,6 +120,8 @@ struct zt_tables {
     uint64_t replay_seed;
     uint32_t groups_at;
     uint32_t max_groups; /* power of two */
+    uint32_t bridged_at;
+    uint32_t max_bridged; /* power of two */
     _Atomic uint32_t tunnel; /* not 0: control reaches peers that are in no table */
     _Atomic uint32_t relay; /* not 0: peer workers forward what is for others (relay.h) */
     _Atomic uint32_t epoch; /* bumped after any change: cheap "did anything change" for workers' private caches */
@@ -123,9 +130,9 @@ struct zt_tables {
 
 #define ZT_ENTRY_USED 1u
 #define ZT_NETWORK_ACCEPT_ALL 2u /* base rules are an unconditional accept: C may pass unicast frames of members. Else the policy says */
-#define ZT_NETWORK_BRIDGE 4u     /* we are an active bridge here: frames with foreign MACs are legal (punted for now) */
+#define ZT_NETWORK_BRIDGE 4u     /* we are an active bridge here: frames with foreign MACs are legal */
 #define ZT_NETWORK_MULTICAST 8u  /* its multicast limit is not 0 */
-#define ZT_NETWORK_REPLICATOR 16u /* we replicate for others: frames that ask for it are punted */
+#define ZT_NETWORK_REPLICATOR 16u /* we replicate for others: frames that ask for it go to their groups */
 #define ZT_NETWORK_BRIDGED 32u /* there are active bridges besides us: MACs that are no member's may lead somewhere */
 #define ZT_PEER_DIRECT 2u        /* `remote` is the peer's own path, not a relay's */
 #define ZT_MEMBER_RECEIVE 2u     /* passes the membership gate */
@@ -230,6 +237,19 @@ struct zt_group_list {
 #define ZT_GROUP_MAGIC 0x5a545047u
 #define ZT_GROUP_REPLICATED 1u /* to a replicator, which does the rest: no rules, source MAC always */
 
+/* Behind which bridge a MAC was seen of late. Open addressing by hash of (network, MAC). */
+#define ZT_BRIDGED 131072u
+struct zt_bridged_entry {
+    alignas(ZT_CACHE_LINE) _Atomic uint32_t seq;
+    uint32_t flags;
+    uint32_t network;
+    uint32_t reserved;
+    uint64_t mac;
+    uint64_t address; /* of the bridge */
+    int64_t renew_at; /* from then on (node ms) the slow path wants to hear that a frame came from there */
+    int64_t until;    /* from then on it is none */
+};
+
 /* What a record names a recipient by: the index may be another's by the time it is looked up, the address says so. */
 static inline uint64_t zt_recipient(uint64_t address, uint32_t peer) { return address << 24 | peer; }
 
@@ -241,7 +261,9 @@ enum zt_punt_kind {
     ZT_PUNT_FRAME = 3,        /* data = one complete Ethernet frame from the TAP, checksums filled in, no vnet header */
     ZT_PUNT_UNKNOWN_PATH = 4, /* an authenticated frame of `address` came directly over a path that is not in the table */
     ZT_PUNT_GATHER = 5,       /* data = struct zt_punt_gather: `address` asked with an accepted frame who is in a group of `nwid` */
-    ZT_PUNT_GROUP = 6,        /* data = a frame from the TAP that was sent to its group: the entry is in use, and due to be renewed */
+    ZT_PUNT_GROUP = 6,        /* data = a frame that was sent to its group: the entry is in use, and due to be renewed. address: of the
+                               * member whose frame it is, 0: ours, from the TAP */
+    ZT_PUNT_BRIDGED = 7,      /* data = uint64_t: a frame came from this MAC, through `address`: the entry is in use, and due to be renewed */
 };
 
 /* Packed back to back in zt_punts.data, each padded to 8 bytes. */
@@ -251,8 +273,8 @@ struct zt_punt {
     uint16_t binding;
     struct zt_endpoint remote;
     uint32_t reserved;
-    uint64_t nwid;    /* ZT_PUNT_FRAME */
-    uint64_t address; /* ZT_PUNT_UNKNOWN_PATH */
+    uint64_t nwid;
+    uint64_t address;
 };
 
 /* Numbers in the machine's order. */

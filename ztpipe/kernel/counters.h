@@ -12,6 +12,7 @@
     X(tap_punted, "frames punted to the slow path")                                                                 \
     X(tap_multicasts, "frames or super-frames for groups, repeated without the slow path")                          \
     X(tap_copies, "recipients of those")                                                                            \
+    X(tap_bridged, "frames or super-frames from or to MACs behind bridges, without the slow path")                  \
     /* crypto stage */                                                                                              \
     X(seal_frames, "frames or super-frames taken to be sealed")                                                     \
     X(seal_packets, "VL1 packets sealed")                                                                           \
@@ -20,6 +21,9 @@
     X(open_packets, "VL1 packets opened and accepted")                                                              \
     X(open_frames, "frames or super-frames handed to the tap stage")                                                \
     X(open_multicasts, "MULTICAST_FRAMEs among those accepted")                                                     \
+    X(open_bridged, "EXT_FRAMEs among those accepted")                                                              \
+    X(open_replicated, "MULTICAST_FRAMEs of others, repeated to their groups without the slow path")                \
+    X(open_copies, "recipients of those")                                                                           \
     X(open_punted, "datagrams or packets punted to the slow path")                                                  \
     /* peer stage */                                                                                                \
     X(udp_receive_datagrams, "datagrams received")                                                                  \
@@ -46,6 +50,8 @@
     X(drop_punt_overflow, "slow path busy: punt buffer full")                                                       \
     X(drop_recipient_filter, "copy for one recipient of a group that the network's rules do not let out")           \
     X(drop_no_recipients, "frame for a group that nobody is in")                                                    \
+    X(drop_group_share, "more frames for groups than they may have beside busy unicast")                              \
+    X(drop_no_room, "copy for a group that found no room on its way out")                                            \
     X(drop_group_budget, "more frames for groups without an entry than the slow path has time for")                 \
     X(drop_address_budget, "more ARP requests and neighbour solicitations than the slow path has time for")         \
     X(drop_unknown_budget, "more frames for unknown destinations than the slow path has time for")                  \

@@ -52,10 +52,10 @@ void zt_fanout_free(struct zt_fanout *f) {
     free(f);
 }
 
-bool zt_asks_address(const uint8_t *frame, size_t len) {
-    uint16_t type = zt_get16(frame + ZT_MACS_LEN);
-    const uint8_t *ip = frame + ZT_ETHER_LEN;
-    return type == ETHERTYPE_ARP || (type == ZT_ETHERTYPE_IPV6 && len >= ZT_ETHER_LEN + ZT_IPV6_LEN + 1 && ip[6] == ZT_PROTO_ICMPV6 &&
+bool zt_asks_address(const uint8_t *body, size_t n) {
+    uint16_t type = zt_get16(body);
+    const uint8_t *ip = body + 2;
+    return type == ETHERTYPE_ARP || (type == ZT_ETHERTYPE_IPV6 && n >= 2 + ZT_IPV6_LEN + 1 && ip[6] == ZT_PROTO_ICMPV6 &&
                                      ip[ZT_IPV6_LEN] == NEIGHBOUR_SOLICITATION);
 }
 
@@ -161,14 +161,15 @@ static uint32_t random_start(const struct place *p) {
 }
 
 enum zt_decision zt_fanout_decide(struct zt_fanout *f, struct zt_guard *guard, uint32_t index, const struct zt_network_view *network,
-                                  const struct zt_vnet *vnet, const uint8_t *frame, size_t len, int64_t now, struct zt_copies *copies) {
+                                  const struct zt_vnet *vnet, const uint8_t *frame, size_t len, uint64_t origin, int64_t now,
+                                  struct zt_copies *copies) {
     struct place *p = find_place(f, index, network, zt_get48(frame), now);
     *copies = (struct zt_copies){.to = f->to};
     if (p == NULL) {
         return ZT_FILTER_PUNT;
     }
     bool ruled = (network->flags & ZT_NETWORK_ACCEPT_ALL) == 0;
-    if (ruled) { /* to nobody in particular: the only time that copies are made */
+    if (ruled && origin == 0) { /* to nobody in particular: the only time that copies are made */
         struct zt_pair nobody = {.network = index, .own = network->policy};
         enum zt_decision decision = zt_guard_outbound(guard, &nobody, vnet, frame, len);
         if (decision != ZT_FILTER_PASS) {
@@ -176,9 +177,13 @@ enum zt_decision zt_fanout_decide(struct zt_fanout *f, struct zt_guard *guard, u
         }
     }
     bool replicated = (p->head.flags & ZT_GROUP_REPLICATED) != 0;
-    uint32_t wanted = p->head.count < p->head.limit ? p->head.count : p->head.limit, start = random_start(p);
-    for (uint32_t n = 0; n < wanted; n++) {
+    uint32_t start = random_start(p);
+    for (uint32_t n = 0, taken = 0; n < p->head.count && taken < p->head.limit; n++) {
         const struct recipient *r = nth(p, n, start);
+        if (r->pair.address == origin) {
+            continue;
+        }
+        taken++;
         enum zt_decision decision = ruled && !replicated ? zt_guard_outbound(guard, &r->pair, vnet, frame, len) : ZT_FILTER_PASS;
         if (decision == ZT_FILTER_PUNT) {
             return decision;

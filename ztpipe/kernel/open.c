@@ -13,15 +13,19 @@
 
 #define LOOK_AHEAD 6u /* datagrams */
 
-struct zt_opener *zt_opener_new(struct zt_context *c, struct zt_sessions *sessions, struct zt_ring_set *in, struct zt_ring_set *out) {
+struct zt_opener *zt_opener_new(struct zt_context *c, struct zt_sessions *sessions, struct zt_ring_set *in, struct zt_ring_set *out,
+                                struct zt_sealer *sealer) {
     struct zt_opener *o = calloc(1, sizeof *o);
     if (o == NULL) {
         return NULL;
     }
     o->c = c;
     o->sessions = sessions;
+    o->groups.price = o->questions.price = ZT_SHARE_PACKETS;
     o->reassembler = zt_reassembler_new(c);
     o->guard = zt_guard_new(c->tables);
+    o->fanout = zt_fanout_new(c->tables);
+    o->sealer = sealer;
     zt_strangers_init(&o->strangers);
     o->unknown_at = calloc(c->tables->max_peers, sizeof *o->unknown_at);
     for (; o->ins < in->count; o->ins++) {
@@ -30,7 +34,7 @@ struct zt_opener *zt_opener_new(struct zt_context *c, struct zt_sessions *sessio
     for (; o->outs < out->count; o->outs++) {
         zt_coalescer_init(&o->out[o->outs], c, &out->ring[o->outs]);
     }
-    if (o->reassembler == NULL || o->guard == NULL || o->unknown_at == NULL) {
+    if (o->reassembler == NULL || o->guard == NULL || o->fanout == NULL || o->unknown_at == NULL) {
         zt_opener_free(o);
         return NULL;
     }
@@ -41,6 +45,7 @@ void zt_opener_free(struct zt_opener *o) {
     if (o != NULL) {
         zt_reassembler_free(o->reassembler);
         zt_guard_free(o->guard);
+        zt_fanout_free(o->fanout);
         free(o->unknown_at);
         free(o);
     }
@@ -160,7 +165,7 @@ static bool open_record(struct zt_opener *o, struct zt_reader *reader, struct zt
         look_ahead(o, &r, reader->part, reader->part + LOOK_AHEAD);
     }
     while (reader->part < r.count) {
-        if (!all_have_room(o)) {
+        if (!all_have_room(o) || (o->replicated && zt_sealer_crowded(o->sealer))) {
             return false;
         }
         uint32_t taken = open_datagram(o, rec, &r, reader->part);
@@ -176,7 +181,10 @@ int zt_open(struct zt_crypto *crypto, int budget) {
     int handled = 0;
     bool room = true;
     o->now = zt_now(o->c->tables);
+    o->replicated = false;
     zt_senders_refresh(o);
+    zt_share_turn(&o->groups, o->now);
+    zt_share_turn(&o->questions, o->now);
     zt_reassembler_expire(o->reassembler, o->now);
     for (uint32_t i = 0; i < o->ins && room; i++) {
         struct zt_reader *reader = &o->in[o->turn++ % o->ins];
@@ -190,6 +198,9 @@ int zt_open(struct zt_crypto *crypto, int budget) {
     }
     for (uint32_t i = 0; i < o->outs; i++) {
         zt_coalescer_flush(&o->out[i]);
+    }
+    if (o->replicated) {
+        zt_sealer_flush(o->sealer);
     }
     return handled;
 }

@@ -3,15 +3,19 @@
 #ifndef ZT_OPEN_IMPL_H
 #define ZT_OPEN_IMPL_H
 
+#include "bridged.h"
 #include "coalesce.h"
+#include "fanout.h"
 #include "flow.h"
 #include "guard.h"
 #include "reassemble.h"
 #include "replay.h"
 #include "session.h"
+#include "share.h"
 #include "strangers.h"
 
 #define ZT_SENDERS 64u /* power of two */
+#define ZT_OPEN_FRAME (ZT_VNET_HDR + ZT_ETHER_LEN + ZT_PACKET_LONGEST)
 
 /* A sender and what the tables say about it, as of the opener's epoch. */
 struct zt_sender {
@@ -55,6 +59,9 @@ struct zt_opener {
     struct zt_sessions *sessions;
     struct zt_reassembler *reassembler;
     struct zt_guard *guard;
+    struct zt_fanout *fanout;
+    struct zt_sealer *sealer; /* for what we replicate */
+    bool replicated;          /* something, in this call */
     struct zt_reader in[ZT_MAX_RINGS];
     struct zt_coalescer out[ZT_MAX_RINGS];
     uint32_t ins, outs;
@@ -65,7 +72,12 @@ struct zt_opener {
     struct zt_sender sender[ZT_SENDERS];
     struct zt_strangers strangers;
     struct zt_gathers gathers;
+    struct zt_bridged bridged;
+    struct zt_bucket replications; /* left to the slow path */
+    struct zt_share groups;    /* what frames for them may cost ... */
+    struct zt_share questions; /* ... and those that ask for addresses, which must not suffer from a flood of others */
     uint8_t copy[ZT_PACKET_LONGEST];  /* a sealed packet that may have to be punted after all */
+    uint8_t frame[ZT_OPEN_FRAME];     /* one to be replicated */
     uint8_t plain[ZT_PACKET_LONGEST]; /* what a compressed payload stands for */
 };
 
@@ -86,6 +98,19 @@ static inline void zt_open_deliver(struct zt_opener *o, const struct zt_sender *
     uint32_t flow = o->outs == 1 ? 0 : zt_flow_hash(body, n, s->mac ^ s->nwid);
     zt_count(o->c, ZT_C_open_packets, 1);
     zt_coalescer_add(&o->out[flow % o->outs], s->network_index, flow, macs, body, n);
+}
+
+/* Is this foreign MAC behind the sender, as far as C knows? */
+static inline bool zt_open_bridged(struct zt_opener *o, const struct zt_sender *s, uint64_t mac) {
+    return mac != s->network.mac && zt_bridged_address(&o->bridged, o->c->tables, s->network_index, mac, o->now) == s->address;
+}
+
+/* A frame with these MACs was accepted. */
+static inline void zt_open_note_source(struct zt_opener *o, const struct zt_sender *s, const uint8_t macs[12]) {
+    uint64_t mac = zt_get48(macs + 6);
+    if (mac != s->mac) {
+        zt_bridged_seen(&o->bridged, o->c, s->network_index, s->nwid, mac, o->now);
+    }
 }
 
 /* ---- open_sender.c ---- */

@@ -1,8 +1,9 @@
 /* open_multicast.c: a MULTICAST_FRAME that another member sent (vl2 §6.4), open_impl.h. Its twin is InboundFrames.on_multicast_frame in
  * ztpipe/node/frames_in.py: what is let in here is let in there.
  *
- * A frame is written to the TAP here if it is an ordinary one; everything that wants more is punted as it came: certificates, frames that
- * a bridge forwards, frames that we replicate, copies that rules want, and all that is malformed. That a frame asks who else is in the group
+ * A frame is written to the TAP here if it is an ordinary one; everything that wants more is punted as it came: certificates, sources behind
+ * bridges that are news, copies that rules want, and all that is malformed. One that we are to replicate goes out again to the others of its
+ * group (fanout.h), straight into the sealer, if that has an entry; what finds no room there is dropped. That a frame asks who else is in the group
  * is passed on as a notice of its own, now and then: senders ask with every frame, and hear no more from the second answer than from the
  * first.
  */
@@ -12,6 +13,7 @@
 
 #define GATHER_INTERVAL 1000 /* ms, per sender and group */
 #define GATHERS_PER_S 200u
+#define REPLICATIONS_PER_S 300u /* by the slow path, of groups without an entry */
 #define LONGEST_PAYLOAD 10000u /* of a frame (vl2 §6.4, step 5) */
 #define GROUP_LEN 10u          /* MAC and ADI */
 
@@ -59,10 +61,46 @@ static bool is_plain(struct zt_opener *o, struct zt_sender *s, const struct mult
     if (!zt_sender_accepted(o, s, m->nwid) || (s->network.flags & ZT_NETWORK_MULTICAST) == 0) {
         return false;
     }
-    bool replicate = (m->flags & ZT_MULTICAST_REPLICATE) != 0 && (s->network.flags & ZT_NETWORK_REPLICATOR) != 0;
-    return !replicate && (m->mac >> 40 & 1) != 0 && m->source == s->mac && m->source != s->network.mac && m->n > 2 &&
-           m->n - 2 <= LONGEST_PAYLOAD;
+    bool source = m->source == s->mac ? m->source != s->network.mac : (m->source >> 40 & 1) == 0 && zt_open_bridged(o, s, m->source);
+    return source && (m->mac >> 40 & 1) != 0 && m->n > 2 && m->n - 2 <= LONGEST_PAYLOAD;
 }
+
+/* ---- replication (vl2 §6.4 step 7) ------------------------------------------------------------------------------------------------ */
+
+static bool to_replicate(const struct zt_sender *s, const struct multicast *m) {
+    return (m->flags & ZT_MULTICAST_REPLICATE) != 0 && (s->network.flags & ZT_NETWORK_REPLICATOR) != 0;
+}
+
+/* To whom. PUNT: the slow path has to say. The frame is in o->frame afterwards. */
+static enum zt_decision choose_recipients(struct zt_opener *o, const struct zt_sender *s, const struct multicast *m, const uint8_t macs[12],
+                                          struct zt_copies *copies) {
+    static const struct zt_vnet plain;
+    uint8_t *frame = o->frame + ZT_VNET_HDR;
+    if (m->adi != 0 || zt_asks_address(m->body, m->n)) {
+        return ZT_FILTER_PUNT;
+    }
+    memcpy(frame, macs, ZT_MACS_LEN);
+    memcpy(frame + ZT_MACS_LEN, m->body, m->n);
+    return zt_fanout_decide(o->fanout, o->guard, s->network_index, &s->network, &plain, frame, ZT_MACS_LEN + m->n, s->address, o->now,
+                            copies);
+}
+
+static void replicate(struct zt_opener *o, const struct zt_sender *s, const struct multicast *m, const struct zt_copies *copies) {
+    const uint8_t *frame = o->frame + ZT_VNET_HDR;
+    struct zt_rec rec = {.network = (uint16_t)s->network_index, .recipients = (uint16_t)copies->count, .multicast = copies->multicast,
+                         .flow = zt_flow_hash(m->body, m->n, m->mac ^ m->nwid)};
+    if (copies->renew) {
+        struct zt_punt head = {.kind = ZT_PUNT_GROUP, .nwid = m->nwid, .address = s->address};
+        (void)zt_punt_add(o->c, &head, frame, ZT_MACS_LEN + m->n);
+    }
+    zt_count(o->c, ZT_C_drop_recipient_filter, copies->refused);
+    zt_count(o->c, ZT_C_open_copies, copies->count);
+    zt_count(o->c, ZT_C_open_replicated, 1);
+    zt_seal_copies(o->sealer, &rec, frame, ZT_MACS_LEN + m->n, copies->to, o->now);
+    o->replicated = true;
+}
+
+/* ---- questions -------------------------------------------------------------------------------------------------------------------- */
 
 /* May this question be passed on now? */
 static bool gather_due(struct zt_opener *o, const struct zt_sender *s, const struct multicast *m) {
@@ -107,7 +145,13 @@ void zt_open_multicast(struct zt_opener *o, struct zt_sender *s, const struct zt
     zt_put48(macs, m.mac);
     zt_put48(macs + 6, m.source);
     enum zt_decision decision = fits && zt_sender_has_rules(s) ? zt_guard_inbound(o->guard, &s->pair, macs, m.body, m.n) : ZT_FILTER_PASS;
-    if (decision == ZT_FILTER_PUNT) {
+    struct zt_copies copies = {.count = 0};
+    bool repeat = to_replicate(s, &m);
+    if (decision == ZT_FILTER_PUNT || (repeat && choose_recipients(o, s, &m, macs, &copies) == ZT_FILTER_PUNT)) {
+        if (repeat && !zt_bucket_take(&o->replications, o->now, REPLICATIONS_PER_S, 2)) {
+            zt_open_drop(o, ZT_C_drop_group_budget);
+            return;
+        }
         zt_open_punt(o, a, sealed, n);
         return;
     }
@@ -118,12 +162,21 @@ void zt_open_multicast(struct zt_opener *o, struct zt_sender *s, const struct zt
     zt_sender_note_path(o, s, a, p);
     zt_stamp_member(o->c->tables, s->member, o->now);
     pass_gather_on(o, s, a, &m, sealed, n);
+    struct zt_share *share = zt_asks_address(m.body, m.n) ? &o->questions : &o->groups;
+    if (repeat && zt_share_left(share)) {
+        zt_share_spend(share, copies.count);
+        replicate(o, s, &m, &copies);
+    }
     if (!fits) {
         zt_open_drop(o, ZT_C_drop_tap_oversize);
     } else if (decision != ZT_FILTER_PASS) {
         zt_open_drop(o, ZT_C_drop_inbound_filter);
+    } else if (!zt_share_left(share)) {
+        zt_open_drop(o, ZT_C_drop_group_share);
     } else {
+        zt_share_spend(share, 1);
         zt_count(o->c, ZT_C_open_multicasts, 1);
+        zt_open_note_source(o, s, macs);
         zt_open_deliver(o, s, macs, m.body, m.n);
     }
 }

@@ -1,6 +1,15 @@
 /* open_packet.c: one whole packet (open_impl.h). */
 #include "open_impl.h"
 
+/* May the frame of an EXT_FRAME have these MACs, as far as C knows? (vl2 §5.7 step 7) */
+static bool macs_fit(struct zt_opener *o, const struct zt_sender *s, const uint8_t *macs) {
+    uint64_t to = zt_get48(macs), from = zt_get48(macs + 6);
+    if (from != s->mac) {
+        return zt_open_bridged(o, s, from);
+    }
+    return to == s->network.mac || (s->network.flags & ((macs[0] & 1) != 0 ? ZT_NETWORK_MULTICAST : ZT_NETWORK_BRIDGE)) != 0;
+}
+
 /* Authentic FRAME or EXT_FRAME, decrypted in place. `sealed`: a copy as it came, if it may have to be punted. What is punted is the slow
  * path's to know again; all else is remembered here, by `print`, as seen. */
 static void accept_frame(struct zt_opener *o, struct zt_sender *s, const struct zt_arrival *a, const uint8_t *p, size_t n, const uint8_t *sealed,
@@ -9,12 +18,15 @@ static void accept_frame(struct zt_opener *o, struct zt_sender *s, const struct 
     bool ext = p[ZT_P_VERB] == ZT_VERB_EXT_FRAME;
     uint32_t at = ext ? ZT_EXT_BODY : ZT_FRAME_BODY;
     bool whole = n > at + 2, fits = whole && n - at - 2 <= s->network.mtu && n - at <= ZT_COALESCE_BODY_MAX;
-    if (whole && ext && zt_get48(p + ZT_EXT_MACS + 6) != s->mac) {
-        zt_open_punt(o, a, sealed, n); /* a bridge forwards: not ours to judge */
+    if (whole && ext && !macs_fit(o, s, p + ZT_EXT_MACS)) {
+        zt_open_punt(o, a, sealed, n);
         return;
     }
     zt_put48(macs, s->network.mac);
     zt_put48(macs + 6, s->mac);
+    if (whole && ext) {
+        memcpy(macs, p + ZT_EXT_MACS, sizeof macs);
+    }
     enum zt_decision decision = fits && zt_sender_has_rules(s) ? zt_guard_inbound(o->guard, &s->pair, macs, p + at, n - at) : ZT_FILTER_PASS;
     if (decision == ZT_FILTER_PUNT && sealed != NULL) {
         zt_open_punt(o, a, sealed, n);
@@ -30,9 +42,15 @@ static void accept_frame(struct zt_opener *o, struct zt_sender *s, const struct 
         return;
     }
     zt_stamp_member(o->c->tables, s->member, o->now);
+    zt_share_unicast(&o->groups, 1);
+    zt_share_unicast(&o->questions, 1);
     if (decision != ZT_FILTER_PASS) {
         zt_open_drop(o, ZT_C_drop_inbound_filter);
         return;
+    }
+    if (ext) {
+        zt_count(o->c, ZT_C_open_bridged, 1);
+        zt_open_note_source(o, s, macs);
     }
     zt_open_deliver(o, s, macs, p + at, n - at);
 }
@@ -47,9 +65,8 @@ static bool is_ours(struct zt_opener *o, struct zt_sender *s, const uint8_t *pee
         !zt_sender_accepted(o, s, zt_get64(peek + 1))) {
         return false;
     }
-    /* EXT_FRAME: no certificate, no OK wanted, no copy made by a rule, and addressed to ourselves */
-    return verb != ZT_VERB_EXT_FRAME ||
-           (n > ZT_EXT_MACS + 6 && peek[ZT_EXT_FLAGS - ZT_P_VERB] == 0 && zt_get48(peek + ZT_EXT_MACS - ZT_P_VERB) == s->network.mac);
+    /* EXT_FRAME: no certificate, no OK wanted, no copy made by a rule */
+    return verb != ZT_VERB_EXT_FRAME || (n > ZT_EXT_FLAGS && peek[ZT_EXT_FLAGS - ZT_P_VERB] == 0);
 }
 
 /* Of an unknown sender, or a clear HELLO that the known one did not seal: for the slow path to judge, if there is time. */

@@ -91,7 +91,10 @@ static const struct route *load_route(struct zt_sealer *s, uint32_t network, uin
 }
 
 /* Indices may have been given to others while the frame was in the ring: the frame itself says whom it is for. */
-static bool route_fits(const struct route *r, const uint8_t *frame) { return zt_get48(frame) == zt_mac_of(r->peer.address, r->network.nwid); }
+static bool route_fits(const struct route *r, const struct zt_rec *rec, const uint8_t *frame) {
+    return (rec->flags & ZT_REC_BRIDGED) != 0 ? zt_get40(rec->via) == r->peer.address
+                                              : zt_get48(frame) == zt_mac_of(r->peer.address, r->network.nwid);
+}
 
 /* ---- how to cut ------------------------------------------------------------------------------------------------------------ */
 
@@ -165,19 +168,29 @@ static void batch_commit(struct batch *b, const struct cut *cut, uint32_t total)
 /* ---- packets ---------------------------------------------------------------------------------------------------------------- */
 
 static uint32_t head_of(const struct zt_rec *rec) {
-    return rec->recipients == 0 ? ZT_FRAME_BODY : ZT_MULTICAST_BODY + ((rec->multicast & ZT_MULTICAST_SOURCE) != 0 ? 6 : 0);
+    if (rec->recipients == 0) {
+        return (rec->flags & ZT_REC_BRIDGED) != 0 ? ZT_EXT_BODY : ZT_FRAME_BODY;
+    }
+    return ZT_MULTICAST_BODY + ((rec->multicast & ZT_MULTICAST_SOURCE) != 0 ? 6 : 0);
 }
 
-/* Header and network, and of a MULTICAST_FRAME all that comes before its body, which is already in place (vl1-wire §4, §9.7, §9.15). */
+static uint8_t verb_of(const struct zt_rec *rec) {
+    return rec->recipients != 0 ? ZT_VERB_MULTICAST_FRAME : (rec->flags & ZT_REC_BRIDGED) != 0 ? ZT_VERB_EXT_FRAME : ZT_VERB_FRAME;
+}
+
+/* All that comes before the body, which is already in place (vl1-wire §4, §9.7, §9.8, §9.15). */
 static void write_header(const struct zt_sealer *s, const struct job *j, bool fragmented, uint8_t *p) {
     const struct route *r = j->route;
     zt_random_bytes(p + ZT_P_ID, 8);
     zt_put40(p + ZT_P_DESTINATION, r->peer.address);
     zt_put40(p + ZT_P_SOURCE, s->c->tables->self);
     p[ZT_P_FLAGS] = (r->peer.suite == ZT_SUITE_SIV ? ZT_FLAGS_SIV : ZT_FLAGS_SALSA) | (fragmented ? ZT_FLAG_FRAGMENTED : 0);
-    p[ZT_P_VERB] = j->rec->recipients == 0 ? ZT_VERB_FRAME : ZT_VERB_MULTICAST_FRAME;
+    p[ZT_P_VERB] = verb_of(j->rec);
     zt_put64(p + ZT_FRAME_NWID, r->network.nwid);
-    if (j->rec->recipients != 0) {
+    if (p[ZT_P_VERB] == ZT_VERB_EXT_FRAME) {
+        p[ZT_EXT_FLAGS] = 0;
+        memcpy(p + ZT_EXT_MACS, j->frame, ZT_MACS_LEN);
+    } else if (j->rec->recipients != 0) {
         uint8_t *at = p + ZT_MULTICAST_FLAGS;
         *at++ = j->rec->multicast;
         if ((j->rec->multicast & ZT_MULTICAST_SOURCE) != 0) {
@@ -235,7 +248,7 @@ static bool seal_segment(struct zt_sealer *s, const struct job *j, uint32_t i) {
 static bool seal_frame(struct zt_sealer *s, struct zt_reader *reader, struct job *j, int64_t now) {
     const struct zt_rec *rec = j->rec;
     j->route = load_route(s, rec->network, rec->peer);
-    if (j->route == NULL || !route_fits(j->route, j->frame)) {
+    if (j->route == NULL || !route_fits(j->route, rec, j->frame)) {
         zt_count(s->c, ZT_C_drop_no_session, 1);
         return true;
     }
@@ -248,23 +261,30 @@ static bool seal_frame(struct zt_sealer *s, struct zt_reader *reader, struct job
     return true;
 }
 
+/* One segment of a group's frame to one recipient (zt_recipient). False: no room. */
+static bool seal_copy(struct zt_sealer *s, struct job *j, uint64_t recipient, uint32_t segment, int64_t now) {
+    uint32_t peer = recipient & 0xffffffu;
+    j->route = load_route(s, j->rec->network, peer);
+    if (j->route == NULL || j->route->peer.address != recipient >> 24) {
+        zt_count(s->c, ZT_C_drop_no_session, 1);
+        return true;
+    }
+    if (!seal_segment(s, j, segment)) {
+        return false;
+    }
+    zt_stamp_peer(s->c->tables, peer, now);
+    return true;
+}
+
 /* To every recipient all segments; reader->part counts both. False: no room. */
 static bool seal_group(struct zt_sealer *s, struct zt_reader *reader, struct job *j, const uint8_t *recipients, int64_t now) {
     uint32_t segments = j->super->segments;
     for (; reader->part < j->rec->recipients * segments; reader->part++) {
         uint64_t recipient;
         memcpy(&recipient, recipients + reader->part / segments * sizeof recipient, sizeof recipient);
-        uint32_t peer = recipient & 0xffffffu;
-        j->route = load_route(s, j->rec->network, peer);
-        if (j->route == NULL || j->route->peer.address != recipient >> 24) {
-            zt_count(s->c, ZT_C_drop_no_session, 1);
-            reader->part += segments - 1 - reader->part % segments;
-            continue;
-        }
-        if (!seal_segment(s, j, reader->part % segments)) {
+        if (!seal_copy(s, j, recipient, reader->part % segments, now)) {
             return false;
         }
-        zt_stamp_peer(s->c->tables, peer, now);
     }
     return true;
 }
@@ -304,9 +324,40 @@ int zt_seal(struct zt_crypto *crypto, int budget) {
             }
         }
     }
+    zt_sealer_flush(s);
+    return handled;
+}
+
+/* ---- for the opener: session.h ------------------------------------------------------------------------------------------------- */
+
+void zt_seal_copies(struct zt_sealer *s, const struct zt_rec *rec, const uint8_t *frame, size_t len, const uint64_t *to, int64_t now) {
+    static const struct zt_vnet plain;
+    struct zt_super super;
+    if (s->outs == 0 || !zt_super_init(&super, &plain, frame, len)) {
+        return;
+    }
+    struct job j = {.batch = &s->out[rec->flow % s->outs], .super = &super, .frame = frame, .rec = rec, .head = head_of(rec)};
+    for (uint32_t i = 0; i < rec->recipients; i++) {
+        if (!seal_copy(s, &j, to[i], 0, now)) {
+            zt_count(s->c, ZT_C_drop_no_room, rec->recipients - i);
+            return;
+        }
+    }
+}
+
+bool zt_sealer_crowded(const struct zt_sealer *s) {
+    for (uint32_t i = 0; i < s->outs; i++) {
+        const struct zt_ring *r = s->out[i].w.ring->ring;
+        if (atomic_load_explicit(&r->head, memory_order_relaxed) - atomic_load_explicit(&r->tail, memory_order_relaxed) >= r->slots / 2) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void zt_sealer_flush(struct zt_sealer *s) {
     for (uint32_t i = 0; i < s->outs; i++) {
         batch_close(&s->out[i]);
         zt_writer_flush(&s->out[i].w);
     }
-    return handled;
 }

@@ -66,8 +66,8 @@ struct zt_crypto *zt_crypto_new(struct zt_context *c, struct zt_ring_set *from_t
     s->c = c;
     s->sessions = (struct zt_sessions){.c = c, .max = c->tables->max_peers, .at = calloc(c->tables->max_peers, sizeof *s->sessions.at)};
     s->sealer = zt_sealer_new(c, &s->sessions, from_tap, to_peer);
-    s->opener = zt_opener_new(c, &s->sessions, from_peer, to_tap);
-    if (s->sessions.at == NULL || s->sealer == NULL || s->opener == NULL) {
+    s->opener = s->sealer == NULL ? NULL : zt_opener_new(c, &s->sessions, from_peer, to_tap, s->sealer);
+    if (s->sessions.at == NULL || s->opener == NULL) {
         zt_crypto_free(s);
         return NULL;
     }

@@ -32,8 +32,18 @@ struct zt_crypto {
 
 struct zt_sealer *zt_sealer_new(struct zt_context *c, struct zt_sessions *sessions, struct zt_ring_set *in, struct zt_ring_set *out);
 void zt_sealer_free(struct zt_sealer *s);
-struct zt_opener *zt_opener_new(struct zt_context *c, struct zt_sessions *sessions, struct zt_ring_set *in, struct zt_ring_set *out);
+/* `sealer`: for frames that are replicated for others. */
+struct zt_opener *zt_opener_new(struct zt_context *c, struct zt_sessions *sessions, struct zt_ring_set *in, struct zt_ring_set *out,
+                                struct zt_sealer *sealer);
 void zt_opener_free(struct zt_opener *o);
+
+/* Seal a frame (len >= ZT_ETHER_LEN, no super-frame) to each of `rec`'s recipients, whom `to` names (zt_recipient). rec: as from a tap
+ * worker; the data are not read from it. Copies that find no room in the rings are dropped and counted: unicast waits instead. */
+void zt_seal_copies(struct zt_sealer *s, const struct zt_rec *rec, const uint8_t *frame, size_t len, const uint64_t *to, int64_t now);
+/* Are the rings so full that it were better to let them be emptied first? */
+bool zt_sealer_crowded(const struct zt_sealer *s);
+/* Hand over what was sealed. */
+void zt_sealer_flush(struct zt_sealer *s);
 
 /* The session of peer index `peer` as `view` describes it, or NULL: no key, another generation, out of memory. The pointer is good until
  * the tables' epoch changes. */

@@ -26,6 +26,9 @@ static const int ZT_PUNT_FRAME;
 static const int ZT_PUNT_UNKNOWN_PATH;
 static const int ZT_PUNT_GATHER;
 static const int ZT_PUNT_GROUP;
+static const int ZT_PUNT_BRIDGED;
+#define ZT_BRIDGED ...
+#define ZT_REC_BRIDGED ...
 #define ZT_GROUPS ...
 #define ZT_GROUP_RECIPIENTS ...
 #define ZT_GROUP_MAGIC ...
@@ -70,6 +73,7 @@ struct zt_rec {
     uint32_t adi;
     uint16_t recipients;
     uint8_t multicast;
+    uint8_t via[5];
     ...;
 };
 struct zt_punt {
@@ -165,6 +169,15 @@ struct zt_group_view {
     int64_t until;
     struct zt_policy_ref list;
 };
+struct zt_bridged_view {
+    uint32_t network;
+    uint64_t mac;
+    uint64_t address;
+    int64_t renew_at;
+    int64_t until;
+};
+bool zt_bridged_read(const struct zt_tables *t, uint32_t index, struct zt_bridged_view *v);
+uint32_t zt_bridged_find(const struct zt_tables *t, uint32_t network, uint64_t mac);
 bool zt_group_read(const struct zt_tables *t, uint32_t index, struct zt_group_view *v);
 uint32_t zt_group_find(const struct zt_tables *t, uint32_t network, uint64_t mac, uint32_t adi);
 bool zt_network_read(const struct zt_tables *t, uint32_t index, struct zt_network_view *v);
@@ -201,6 +214,8 @@ int64_t zt_path_put(struct zt_tables *t, uint32_t peer, uint16_t binding, const 
 int64_t zt_member_put(struct zt_tables *t, uint32_t network, uint32_t peer, uint32_t flags, int64_t send_until);
 int64_t zt_group_put(struct zt_tables *t, uint32_t network, uint64_t mac, uint32_t adi, int64_t renew_at, int64_t until,
                      const struct zt_policy_ref *list);
+int64_t zt_bridged_put(struct zt_tables *t, uint32_t network, uint64_t mac, uint64_t address, int64_t renew_at, int64_t until);
+int zt_bridged_remove(struct zt_tables *t, uint32_t network, uint64_t mac);
 int zt_group_remove(struct zt_tables *t, uint32_t network, uint64_t mac, uint32_t adi);
 int zt_policy_put(struct zt_tables *t, uint32_t at, const void *policy, uint32_t size);
 int zt_network_set_policy(struct zt_tables *t, uint32_t network, const struct zt_policy_ref *policy);

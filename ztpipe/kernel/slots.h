@@ -11,9 +11,6 @@
 
 #include <string.h>
 
-/* zt_rec.flags: a record that only fills the gap behind a shortened super-frame. Written by coalesce.c, skipped by tap.c. */
-#define ZT_REC_FILLER 1u
-
 static inline uint32_t zt_rec_align(uint32_t n) { return (n + ZT_REC_ALIGN - 1) & ~(ZT_REC_ALIGN - 1); }
 
 static inline uint8_t *zt_rec_data(struct zt_rec *r) { return (uint8_t *)r + ZT_REC_ALIGN; }

@@ -1,7 +1,6 @@
-/* table.c: writing the shared tables. Only control calls this; it is the one writer, so nothing here locks against another writer. */
-#include "table.h"
+/* table.c: layout of the shared tables, and writing networks, peers, paths and members. The rest is in table_switch.c. */
+#include "table_impl.h"
 
-#include <errno.h>
 #include <sys/random.h>
 
 _Static_assert(sizeof(struct zt_network_entry) % sizeof(zt_word) == 0, "copied by words");
@@ -9,6 +8,7 @@ _Static_assert(sizeof(struct zt_peer_entry) == ZT_CACHE_LINE, "one line per peer
 _Static_assert(sizeof(struct zt_path_entry) == ZT_CACHE_LINE, "one line per path");
 _Static_assert(sizeof(struct zt_member_entry) == ZT_CACHE_LINE, "one line per member");
 _Static_assert(sizeof(struct zt_group_entry) == ZT_CACHE_LINE, "one line per group");
+_Static_assert(sizeof(struct zt_bridged_entry) == ZT_CACHE_LINE, "one line per bridged MAC");
 _Static_assert(sizeof(struct zt_replay_set) == ZT_CACHE_LINE, "one line per set");
 _Static_assert(sizeof(struct zt_key_entry) == 2 * ZT_CACHE_LINE, "two lines per key");
 
@@ -19,7 +19,7 @@ _Static_assert(sizeof(struct zt_key_entry) == 2 * ZT_CACHE_LINE, "two lines per 
 /* ---- layout ------------------------------------------------------------------------------------------------------------ */
 
 struct layout {
-    size_t networks, peers, paths, members, policies, replay, groups, size;
+    size_t networks, peers, paths, members, policies, replay, groups, bridged, size;
 };
 
 static bool valid_max(uint32_t max, uint32_t limit) { return max != 0 && (max & (max - 1)) == 0 && max <= limit; }
@@ -36,7 +36,8 @@ static bool layout_of(uint32_t networks, uint32_t peers, uint32_t paths, uint32_
     l->policies = l->members + (size_t)members * sizeof(struct zt_member_entry);
     l->replay = (l->policies + ZT_POLICIES_SIZE + ZT_CACHE_LINE - 1) / ZT_CACHE_LINE * ZT_CACHE_LINE;
     l->groups = l->replay + (size_t)replay_sets * sizeof(struct zt_replay_set);
-    l->size = l->groups + ZT_GROUPS * sizeof(struct zt_group_entry);
+    l->bridged = l->groups + ZT_GROUPS * sizeof(struct zt_group_entry);
+    l->size = l->bridged + ZT_BRIDGED * sizeof(struct zt_bridged_entry);
     return true;
 }
 
@@ -72,6 +73,8 @@ int zt_tables_init(void *at, size_t size, uint32_t max_networks, uint32_t max_pe
     t->replay_sets = replay_sets;
     t->groups_at = (uint32_t)l.groups;
     t->max_groups = ZT_GROUPS;
+    t->bridged_at = (uint32_t)l.bridged;
+    t->max_bridged = ZT_BRIDGED;
     if (getrandom(&t->replay_seed, sizeof t->replay_seed, 0) != (ssize_t)sizeof t->replay_seed) {
         return -EIO;
     }
@@ -92,7 +95,8 @@ int zt_tables_check(const void *at, size_t size) {
     if (!layout_of(t->max_networks, t->max_peers, t->max_paths, t->max_members, t->replay_sets, &l) || size < l.size ||
         t->networks_at != l.networks || t->peers_at != l.peers || t->paths_at != l.paths || t->members_at != l.members ||
         t->policies_at != l.policies || t->policies_size != ZT_POLICIES_SIZE || t->replay_at != l.replay ||
-        t->groups_at != l.groups || t->max_groups != ZT_GROUPS) {
+        t->groups_at != l.groups || t->max_groups != ZT_GROUPS ||
+        t->bridged_at != l.bridged || t->max_bridged != ZT_BRIDGED) {
         return -EINVAL;
     }
     return 0;
@@ -106,95 +110,7 @@ void zt_tables_set_tunnel(struct zt_tables *t, bool tunnel) { atomic_store_expli
 
 void zt_tables_set_relay(struct zt_tables *t, bool relay) { atomic_store_explicit(&t->relay, relay, memory_order_relaxed); }
 
-/* ---- sequence lock, writer's side -------------------------------------------------------------------------------- */
-
-/* Replace the first `size` bytes of an entry by those of `from`; its own sequence counter is kept and goes up by two. */
-static void seq_store(void *entry, const void *from, size_t size) {
-    uint32_t *seq = entry;
-    zt_word *to = entry;
-    const zt_word *words = from;
-    uint32_t before = __atomic_load_n(seq, __ATOMIC_RELAXED) & ~1u;
-    uint32_t flags;
-    memcpy(&flags, (const uint8_t *)from + sizeof flags, sizeof flags);
-    __atomic_store_n(seq, before + 1, __ATOMIC_RELAXED);
-    __atomic_thread_fence(__ATOMIC_RELEASE); /* odd before any word; pairs with the acquire fence in zt_seq_copy */
-    __atomic_store_n(seq + 1, flags, __ATOMIC_RELAXED); /* shares its word with the counter */
-    for (size_t w = 1; w < size / sizeof *to; w++) {
-        __atomic_store_n(&to[w], words[w], __ATOMIC_RELAXED);
-    }
-    __atomic_store_n(seq, before + 2, __ATOMIC_RELEASE); /* pairs with the acquire in zt_seq_copy */
-}
-
-static void bump(struct zt_tables *t) { atomic_fetch_add_explicit(&t->epoch, 1, memory_order_release); }
-
-/* ---- probing, common to all tables ---------------------------------------------------------------------------------- */
-
-/* A table as bytes: every entry begins with {seq, flags}. */
-struct array {
-    uint8_t *at;
-    size_t entry;
-    uint32_t max;
-};
-
-static uint32_t *flags_at(struct array a, uint32_t i) { return (uint32_t *)(void *)(a.at + (size_t)i * a.entry) + 1; }
-
-static struct array networks_of(const struct zt_tables *t) {
-    return (struct array){(uint8_t *)(uintptr_t)t + t->networks_at, sizeof(struct zt_network_entry), t->max_networks};
-}
-
-static struct array peers_of(const struct zt_tables *t) {
-    return (struct array){(uint8_t *)(uintptr_t)t + t->peers_at, sizeof(struct zt_peer_entry), t->max_peers};
-}
-
-static struct array paths_of(const struct zt_tables *t) {
-    return (struct array){(uint8_t *)(uintptr_t)t + t->paths_at, sizeof(struct zt_path_entry), t->max_paths};
-}
-
-static struct array members_of(const struct zt_tables *t) {
-    return (struct array){(uint8_t *)(uintptr_t)t + t->members_at, sizeof(struct zt_member_entry), t->max_members};
-}
-
-static struct array groups_of(const struct zt_tables *t) {
-    return (struct array){(uint8_t *)(uintptr_t)t + t->groups_at, sizeof(struct zt_group_entry), t->max_groups};
-}
-
-/* The first entry of the probe sequence that is not in use, or ZT_NONE. */
-static uint32_t free_entry(struct array a, uint32_t hash) {
-    uint32_t limit = zt_probe_limit(a.max);
-    for (uint32_t i = 0; i < limit; i++) {
-        uint32_t index = (hash + i) & (a.max - 1);
-        if ((*flags_at(a, index) & ZT_ENTRY_USED) == 0) {
-            return index;
-        }
-    }
-    return ZT_NONE;
-}
-
-/* Turn the tombstones that end at `index` into free entries when nothing can lie behind them, so that misses stay short. */
-static void sweep_tombs(struct array a, uint32_t index) {
-    if (*flags_at(a, (index + 1) & (a.max - 1)) != 0) {
-        return;
-    }
-    for (uint32_t i = 0; i < a.max && *flags_at(a, index) == ZT_ENTRY_TOMB; i++) {
-        __atomic_store_n(flags_at(a, index), 0, __ATOMIC_RELAXED);
-        index = (index - 1) & (a.max - 1);
-    }
-}
-
-/* `empty` is an entry of zeros whose flags are ZT_ENTRY_TOMB. */
-static void bury(struct array a, uint32_t index, const void *empty) {
-    seq_store(a.at + (size_t)index * a.entry, empty, a.entry);
-    sweep_tombs(a, index);
-}
-
-static uint32_t next_used(struct array a, uint32_t from) {
-    for (uint32_t i = from; i < a.max; i++) {
-        if ((*flags_at(a, i) & ZT_ENTRY_USED) != 0) {
-            return i;
-        }
-    }
-    return ZT_NONE;
-}
+/* ---- iteration ------------------------------------------------------------------------------------------------------------ */
 
 uint32_t zt_network_next(const struct zt_tables *t, uint32_t from) { return next_used(networks_of(t), from); }
 uint32_t zt_peer_next(const struct zt_tables *t, uint32_t from) { return next_used(peers_of(t), from); }
@@ -398,77 +314,6 @@ int zt_member_remove(struct zt_tables *t, uint32_t network, uint32_t peer) {
         return -ENOENT;
     }
     bury(members_of(t), index, &empty);
-    bump(t);
-    return 0;
-}
-
-/* ---- groups -------------------------------------------------------------------------------------------------------------- */
-
-int64_t zt_group_put(struct zt_tables *t, uint32_t network, uint64_t mac, uint32_t adi, int64_t renew_at, int64_t until,
-                     const struct zt_policy_ref *list) {
-    struct zt_group_entry e = {.network = network, .mac = mac, .adi = adi, .renew_at = renew_at, .until = until, .list = *list,
-                               .flags = ZT_ENTRY_USED};
-    const struct zt_network_entry *n = zt_network_at(t, network);
-    if (n == NULL || (n->flags & ZT_ENTRY_USED) == 0) {
-        return -ENOENT;
-    }
-    uint32_t index = zt_group_find(t, network, mac, adi);
-    if (index == ZT_NONE && (index = free_entry(groups_of(t), zt_group_hash(network, mac, adi))) == ZT_NONE) {
-        return -ENOSPC;
-    }
-    seq_store(zt_group_at(t, index), &e, sizeof e);
-    bump(t);
-    return index;
-}
-
-int zt_group_remove(struct zt_tables *t, uint32_t network, uint64_t mac, uint32_t adi) {
-    struct zt_group_entry empty = {.flags = ZT_ENTRY_TOMB};
-    uint32_t index = zt_group_find(t, network, mac, adi);
-    if (index == ZT_NONE) {
-        return -ENOENT;
-    }
-    bury(groups_of(t), index, &empty);
-    bump(t);
-    return 0;
-}
-
-/* ---- policies ----------------------------------------------------------------------------------------------------------- */
-
-int zt_policy_put(struct zt_tables *t, uint32_t at, const void *policy, uint32_t size) {
-    if (at % sizeof(zt_word) != 0 || at > t->policies_size || size > t->policies_size - at) {
-        return -EINVAL;
-    }
-    zt_word *to = (zt_word *)(void *)((uint8_t *)t + t->policies_at + at);
-    const uint8_t *from = policy;
-    __atomic_thread_fence(__ATOMIC_RELEASE); /* the old reference is gone before these words change; pairs with guard.c */
-    for (uint32_t done = 0; done < size; done += sizeof(zt_word)) {
-        zt_word word = 0;
-        memcpy(&word, from + done, size - done < sizeof word ? size - done : sizeof word);
-        __atomic_store_n(&to[done / sizeof word], word, __ATOMIC_RELAXED);
-    }
-    return 0;
-}
-
-int zt_network_set_policy(struct zt_tables *t, uint32_t network, const struct zt_policy_ref *policy) {
-    struct zt_network_entry *at = zt_network_at(t, network), e;
-    if (at == NULL || (at->flags & ZT_ENTRY_USED) == 0) {
-        return -ENOENT;
-    }
-    memcpy(&e, at, sizeof e);
-    e.policy = *policy;
-    seq_store(at, &e, sizeof e);
-    bump(t);
-    return 0;
-}
-
-int zt_member_set_policy(struct zt_tables *t, uint32_t member, const struct zt_policy_ref *policy) {
-    struct zt_member_entry *at = zt_member_at(t, member), e;
-    if (at == NULL || (at->flags & ZT_ENTRY_USED) == 0) {
-        return -ENOENT;
-    }
-    memcpy(&e, at, sizeof e);
-    e.policy = *policy;
-    seq_store(at, &e, offsetof(struct zt_member_entry, last_frame));
     bump(t);
     return 0;
 }

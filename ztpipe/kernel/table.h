@@ -1,4 +1,4 @@
-/* table.h: the shared tables (networks, peers, paths, members) and the key region: reading, by anyone, and writing, by control only.
+/* table.h: the shared tables (networks, peers, paths, members, groups, MACs behind bridges) and the key region: reading, by anyone, and writing, by control only.
  *
  * Every table is open addressing with linear probing over at most ZT_PROBE_LIMIT entries, so a look-up is bounded whatever the content.
  * An entry is never moved: its index is stable while it lives. Once it is removed the index may come back for another key, so whoever
@@ -73,6 +73,14 @@ struct zt_group_view {
     struct zt_policy_ref list;
 };
 
+struct zt_bridged_view {
+    uint32_t network;
+    uint64_t mac;
+    uint64_t address;
+    int64_t renew_at;
+    int64_t until;
+};
+
 /* ---- sequence lock, reader's side ------------------------------------------------------------------------------------- */
 
 typedef uint64_t __attribute__((may_alias)) zt_word;
@@ -126,6 +134,10 @@ static inline struct zt_group_entry *zt_group_at(const struct zt_tables *t, uint
     return i < t->max_groups ? (struct zt_group_entry *)(void *)((uint8_t *)(uintptr_t)t + t->groups_at) + i : NULL;
 }
 
+static inline struct zt_bridged_entry *zt_bridged_at(const struct zt_tables *t, uint32_t i) {
+    return i < t->max_bridged ? (struct zt_bridged_entry *)(void *)((uint8_t *)(uintptr_t)t + t->bridged_at) + i : NULL;
+}
+
 /* ---- hashes ---------------------------------------------------------------------------------------------------------------- */
 
 static inline uint64_t zt_mix64(uint64_t x) {
@@ -157,6 +169,8 @@ static inline uint32_t zt_member_hash(uint32_t network, uint32_t peer) { return 
 static inline uint32_t zt_group_hash(uint32_t network, uint64_t mac, uint32_t adi) {
     return (uint32_t)zt_mix64(zt_mix64((uint64_t)network << 32 | adi) ^ mac);
 }
+
+static inline uint32_t zt_bridged_hash(uint32_t network, uint64_t mac) { return (uint32_t)zt_mix64((uint64_t)network << 48 ^ mac); }
 
 static inline uint32_t zt_probe_limit(uint32_t max) { return max < ZT_PROBE_LIMIT ? max : ZT_PROBE_LIMIT; }
 
@@ -234,6 +248,17 @@ static inline bool zt_group_read(const struct zt_tables *t, uint32_t index, stru
     }
     *v = (struct zt_group_view){
         .network = e.network, .adi = e.adi, .mac = e.mac, .renew_at = e.renew_at, .until = e.until, .list = e.list};
+    return true;
+}
+
+static inline bool zt_bridged_read(const struct zt_tables *t, uint32_t index, struct zt_bridged_view *v) {
+    const struct zt_bridged_entry *at = zt_bridged_at(t, index);
+    struct zt_bridged_entry e;
+    if (at == NULL || !zt_seq_copy(at, &e, sizeof e) || (e.flags & ZT_ENTRY_USED) == 0) {
+        return false;
+    }
+    *v = (struct zt_bridged_view){
+        .network = e.network, .mac = e.mac, .address = e.address, .renew_at = e.renew_at, .until = e.until};
     return true;
 }
 
@@ -325,6 +350,22 @@ static inline uint32_t zt_group_find(const struct zt_tables *t, uint32_t network
     return ZT_NONE;
 }
 
+static inline uint32_t zt_bridged_find(const struct zt_tables *t, uint32_t network, uint64_t mac) {
+    uint32_t mask = t->max_bridged - 1, limit = zt_probe_limit(t->max_bridged), hash = zt_bridged_hash(network, mac);
+    for (uint32_t i = 0; i < limit; i++) {
+        uint32_t index = (hash + i) & mask;
+        struct zt_bridged_view v;
+        const struct zt_bridged_entry *e = zt_bridged_at(t, index);
+        if (e == NULL || zt_entry_flags(&e->flags) == 0) {
+            return ZT_NONE;
+        }
+        if (__atomic_load_n(&e->mac, __ATOMIC_RELAXED) == mac && zt_bridged_read(t, index, &v) && v.network == network && v.mac == mac) {
+            return index;
+        }
+    }
+    return ZT_NONE;
+}
+
 /* Do we forward for everybody? */
 static inline bool zt_tables_relay(const struct zt_tables *t) { return atomic_load_explicit(&t->relay, memory_order_relaxed) != 0; }
 
@@ -369,7 +410,7 @@ static inline void zt_stamp_member(const struct zt_tables *t, uint32_t member, i
     }
 }
 
-/* ---- writing: control only (table.c). 0 and above: index; below: -errno ----------------------------------------------- */
+/* ---- writing: control only (table.c, table_switch.c). 0 and above: index; below: -errno ----------------------------------------------- */
 
 /* Bytes of a region for these maxima (powers of two, networks <= 65536; replay_sets may be 0), or 0 when they are not valid. */
 size_t zt_tables_size(uint32_t max_networks, uint32_t max_peers, uint32_t max_paths, uint32_t max_members, uint32_t replay_sets);
@@ -398,6 +439,9 @@ int64_t zt_member_put(struct zt_tables *t, uint32_t network, uint32_t peer, uint
 int64_t zt_group_put(struct zt_tables *t, uint32_t network, uint64_t mac, uint32_t adi, int64_t renew_at, int64_t until,
                      const struct zt_policy_ref *list);
 
+/* An existing entry is changed in place; if only its times change, the epoch does not. -ENOENT: no such network. */
+int64_t zt_bridged_put(struct zt_tables *t, uint32_t network, uint64_t mac, uint64_t address, int64_t renew_at, int64_t until);
+
 /* Copy a policy to where no reference points any more. 0 or -EINVAL. */
 int zt_policy_put(struct zt_tables *t, uint32_t at, const void *policy, uint32_t size);
 /* Let an entry refer to a policy that was put, or to none. 0 or -ENOENT. */
@@ -405,12 +449,13 @@ int zt_network_set_policy(struct zt_tables *t, uint32_t network, const struct zt
 int zt_member_set_policy(struct zt_tables *t, uint32_t member, const struct zt_policy_ref *policy);
 
 /* 0 or -ENOENT. Removing a peer removes its key, paths and memberships; removing a network its memberships and
- * groups. */
+ * groups; MACs behind bridges are to be removed one by one before. */
 int zt_network_remove(struct zt_tables *t, uint64_t nwid);
 int zt_peer_remove(struct zt_tables *t, struct zt_key_entry *keys, uint64_t address);
 int zt_path_remove(struct zt_tables *t, uint32_t peer, uint16_t binding, const struct zt_endpoint *remote);
 int zt_member_remove(struct zt_tables *t, uint32_t network, uint32_t peer);
 int zt_group_remove(struct zt_tables *t, uint32_t network, uint64_t mac, uint32_t adi);
+int zt_bridged_remove(struct zt_tables *t, uint32_t network, uint64_t mac);
 
 /* Indices of paths that were received over, and of peers that were sent to, at node time `since` or later: how many, at most `max`. */
 uint32_t zt_paths_moved(const struct zt_tables *t, int64_t since, uint32_t *out, uint32_t max);

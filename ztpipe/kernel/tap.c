@@ -13,6 +13,7 @@ struct zt_tap *zt_tap_new(struct zt_context *c, struct zt_ring_set *to_crypto, s
         return NULL;
     }
     t->c = c;
+    t->share.price = ZT_SHARE_FRAMES;
     t->guard = zt_guard_new(c->tables);
     t->fanout = zt_fanout_new(c->tables);
     if (t->guard == NULL || t->fanout == NULL) {
@@ -107,6 +108,7 @@ static void push_record(struct zt_tap *t, struct zt_rec *rec) {
         return;
     }
     memcpy(&vnet, data, sizeof vnet);
+    zt_share_unicast(&t->share, (data[ZT_VNET_HDR] & 1) == 0 ? 1 : 0);
     bool work = vnet.gso_type != ZT_VNET_GSO_NONE || (vnet.flags & ZT_VNET_NEEDS_CSUM) != 0;
     bool can = !work || (t->c->offload & ZT_OFFLOAD_TAP_VNET) != 0;
     if (can && write_all(t, q->fd, data, rec->len)) {

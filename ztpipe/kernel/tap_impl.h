@@ -2,8 +2,10 @@
 #ifndef ZT_TAP_IMPL_H
 #define ZT_TAP_IMPL_H
 
+#include "bridged.h"
 #include "fanout.h"
 #include "segment.h"
+#include "share.h"
 #include "slots.h"
 #include "strangers.h"
 
@@ -23,6 +25,7 @@ struct tap_route {
     bool used;
     uint32_t network;
     bool stranger; /* nothing is known of such a member */
+    bool bridged;  /* behind the peer, which is a bridge, until send_until */
     uint64_t mac;
     uint32_t peer;
     int64_t send_until;
@@ -42,9 +45,12 @@ struct zt_tap {
     uint32_t epoch;
     struct zt_guard *guard;
     struct zt_fanout *fanout;
+    struct zt_bridged bridged;
+    struct zt_share share; /* of frames for groups */
     struct zt_bucket group_punts;
     struct zt_bucket address_punts;
     struct zt_bucket unknown_punts;
+    struct zt_bucket flooded_punts;
     struct tap_queue queue[TAP_QUEUES];
     struct tap_route route[TAP_ROUTES];
     uint8_t scratch[ZT_VNET_HDR + TAP_FRAME];

@@ -185,6 +185,28 @@ class RemoveGroup:
 
 
 @dataclass(frozen=True, slots=True)
+class InstallBridged:
+    """Upsert: frames to and from `mac` go through the bridge `address`.
+
+    From `renew_at` on (ms) the data plane says that frames still come from there; from `until` on the entry is none.
+    """
+
+    nwid: int
+    mac: int
+    address: int
+    renew_at: int
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveBridged:
+    """Frames to and from this MAC take the slow path."""
+
+    nwid: int
+    mac: int
+
+
+@dataclass(frozen=True, slots=True)
 class ConfigureNetwork:
     """Host side: TAP up, addresses, routes, DNS. On join (`config` None), each applied config, each status change."""
 
@@ -270,6 +292,8 @@ Action = (
     | RemoveMember
     | InstallGroup
     | RemoveGroup
+    | InstallBridged
+    | RemoveBridged
     | ConfigureNetwork
     | DestroyNetwork
     | ObservedFrame

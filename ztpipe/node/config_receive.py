@@ -16,6 +16,7 @@ from ztpipe.wire.rule import RuleType
 from ztpipe.wire.verbs import AuthenticationRequired, ConfigChunk, OkConfig
 
 if TYPE_CHECKING:
+    from ztpipe.node.bridged import Bridged
     from ztpipe.node.core import Core
     from ztpipe.node.fanout import Fanout
     from ztpipe.node.gate import Gate
@@ -37,11 +38,12 @@ _REQUEST_ONLY: Final = frozenset({ErrorCode.OBJ_NOT_FOUND, ErrorCode.UNSUPPORTED
 class ConfigReceiver:
     """Takes configurations from the wire, from disk and from our own controller."""
 
-    def __init__(self, core: Core, gate: Gate, likes: Likes, fanout: Fanout) -> None:
+    def __init__(self, core: Core, gate: Gate, likes: Likes, fanout: Fanout, bridged: Bridged) -> None:
         self._core = core
         self._gate = gate
         self._likes = likes
         self._fanout = fanout
+        self._bridged = bridged
 
     # --- chunks ---------------------------------------------------------------------------------------------
 
@@ -114,6 +116,7 @@ class ConfigReceiver:
         self.configure(network)
         self._gate.sync_all(now, network)
         self._fanout.network_changed(now, network)
+        self._bridged.network_changed(network)
         if live:
             self._announce(now, network, groups_before, first=first)
         return True

@@ -65,7 +65,7 @@ class Fanout:
     # --- events ---------------------------------------------------------------------------------------------
 
     def sent(self, now: int, network: Network, group: MulticastGroup) -> None:
-        """A frame of ours took the slow path to a group; once they come often, the next ones need not."""
+        """A frame took the slow path to a group, ours or one that we replicate; once they come often, they need not."""
         if not _eligible(network, group):
             return
         use = self._obtain(now, network.nwid, group)
@@ -75,14 +75,15 @@ class Fanout:
         if use.count >= BUSY_FRAMES and (use.installed is None or now - use.installed_at >= SETTLE_MS):
             self._install(now, network, group, use)
 
-    def in_use(self, now: int, network: Network, group: MulticastGroup, frame: EthernetFrame) -> None:
+    def in_use(self, now: int, network: Network, group: MulticastGroup, frame: EthernetFrame, origin: int = 0) -> None:
         """The data plane has sent this frame by its entry, which is due: make it anew; the frame is for the others."""
         use = self._uses.get((network.nwid, group))
         if use is None or use.installed is None or not _eligible(network, group):
             return
         self._multicaster.gather_for(now, network, group)
         self._install(now, network, group, use)
-        self._multicaster.send_to(now, network, group, frame, use.left_out)
+        others = [address for address in use.left_out if address != origin]
+        self._multicaster.send_to(now, network, group, frame, others)
 
     def learned(self, now: int, nwid: int, group: MulticastGroup, address: int) -> None:
         """Somebody is in a group."""

@@ -11,8 +11,10 @@ from ztpipe.wire.address import is_multicast_mac, mac_of
 from ztpipe.wire.verbs import ExtFrame, Frame, MulticastFrame, OkExtFrame
 
 if TYPE_CHECKING:
+    from ztpipe.node.bridged import Bridged
     from ztpipe.node.core import Core
     from ztpipe.node.credentials import CredentialReceiver
+    from ztpipe.node.fanout import Fanout
     from ztpipe.node.filter import Filter
     from ztpipe.node.gate import Gate
     from ztpipe.node.gather import Gatherer
@@ -32,6 +34,8 @@ class InboundFrames:
         receiver: CredentialReceiver,
         gatherer: Gatherer,
         multicaster: Multicaster,
+        fanout: Fanout,
+        bridged: Bridged,
     ) -> None:
         self._core = core
         self._gate = gate
@@ -39,6 +43,8 @@ class InboundFrames:
         self._receiver = receiver
         self._gatherer = gatherer
         self._multicaster = multicaster
+        self._fanout = fanout
+        self._bridged = bridged
 
     def _network(self, nwid: int) -> Network | None:
         network = self._core.networks.get(nwid)
@@ -115,7 +121,7 @@ class InboundFrames:
     def _learn_bridged_source(self, ctx: PacketContext, network: Network, mac: int) -> str:
         if network.config is None or ctx.peer.address not in network.config.active_bridges:
             return "peer_not_a_bridge"
-        network.bridge.learn(ctx.now, mac, ctx.peer.address)
+        self._bridged.learned(ctx.now, network, mac, ctx.peer.address)
         return ""
 
     # --- MULTICAST_FRAME ------------------------------------------------------------------------------------
@@ -152,6 +158,7 @@ class InboundFrames:
         frame = EthernetFrame(packet.group.mac, source, packet.ethertype, packet.payload)
         if packet.replicate and network.config is not None and self._core.address in network.config.replicators:
             self._multicaster.send(ctx.now, network, packet.group, frame, source_given=True, origin=ctx.peer.address)
+            self._fanout.sent(ctx.now, network, packet.group)
         if source != peer_mac:
             reason = self._learn_bridged_source(ctx, network, source)
             if reason:

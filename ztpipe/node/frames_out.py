@@ -133,12 +133,16 @@ class OutboundFrames:
             self._core.trace.outgoing_dropped(now, network, frame, "multicast disabled")
             return
         bridged = frame.source != network.mac
-        if bridged and network.bridge.see_group(now, group):
-            self._likes.announce_new(now, network, (group,), self._gate.agreeing_members(network))
+        self.group_behind_us(now, network, group, frame.source)
         if not self._filter.outbound(now, network, 0, frame, copies=True):
             return
         self._multicaster.send(now, network, group, frame, source_given=bridged)
         self._fanout.sent(now, network, group)
+
+    def group_behind_us(self, now: int, network: Network, group: MulticastGroup, source: int) -> None:
+        """Whoever sent to a group from behind us is taken to be in it; news is announced at once."""
+        if source != network.mac and network.bridge.see_group(now, group):
+            self._likes.announce_new(now, network, (group,), self._gate.agreeing_members(network))
 
     def _answer_solicitation(self, network: Network, config: NetworkConfig, frame: EthernetFrame) -> bool:
         """NDP emulation: True if the solicitation was answered here (vl2 §5.3)."""

@@ -180,9 +180,19 @@ class Node:
         self._vl2.frame_received(now, nwid, destination, source, ethertype, payload)
         self._settle(now)
 
-    def group_in_use(self, now: int, nwid: int, destination: int, source: int, ethertype: int, payload: bytes) -> None:
-        """The data plane repeated this frame to its group by an entry that is due to be renewed."""
-        self._vl2.group_in_use(now, nwid, destination, source, ethertype, payload)
+    def group_in_use(
+        self, now: int, nwid: int, destination: int, source: int, ethertype: int, payload: bytes, origin: int = 0
+    ) -> None:
+        """The data plane repeated this frame to its group by an entry that is due to be renewed.
+
+        `origin`: the member for whom we replicated it, 0 if it came from our TAP.
+        """
+        self._vl2.group_in_use(now, nwid, destination, source, ethertype, payload, origin)
+        self._settle(now)
+
+    def bridged_in_use(self, now: int, nwid: int, mac: int, bridge: int) -> None:
+        """The data plane let in a frame of a MAC behind a bridge by an entry that is due to be renewed."""
+        self._vl2.bridged_in_use(now, nwid, mac, bridge)
         self._settle(now)
 
     def path_activity(

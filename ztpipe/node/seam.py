@@ -179,8 +179,9 @@ class Vl2(Protocol):
         self, now: int, nwid: int, destination: int, source: int, ethertype: int, payload: bytes
     ) -> None: ...
     def group_in_use(
-        self, now: int, nwid: int, destination: int, source: int, ethertype: int, payload: bytes
+        self, now: int, nwid: int, destination: int, source: int, ethertype: int, payload: bytes, origin: int
     ) -> None: ...
+    def bridged_in_use(self, now: int, nwid: int, mac: int, bridge: int) -> None: ...
     def gather_asked(self, ctx: PacketContext, nwid: int, group: MulticastGroup, limit: int) -> None:
         """A MULTICAST_FRAME that the data plane delivered asked for up to `limit` members of its group."""
 
@@ -235,7 +236,12 @@ class NullVl2:
     ) -> None:
         pass
 
-    def group_in_use(self, now: int, nwid: int, destination: int, source: int, ethertype: int, payload: bytes) -> None:
+    def group_in_use(
+        self, now: int, nwid: int, destination: int, source: int, ethertype: int, payload: bytes, origin: int
+    ) -> None:
+        pass
+
+    def bridged_in_use(self, now: int, nwid: int, mac: int, bridge: int) -> None:
         pass
 
     def gather_asked(self, ctx: PacketContext, nwid: int, group: MulticastGroup, limit: int) -> None:

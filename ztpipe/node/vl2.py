@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from ztpipe.node.actions import DestroyNetwork, Event, RemoveNetwork, SaveState
 from ztpipe.node.adhoc import AdhocNotFound, adhoc_config
+from ztpipe.node.bridged import Bridged
 from ztpipe.node.config_receive import ConfigReceiver
 from ztpipe.node.config_request import ConfigRequester
 from ztpipe.node.core import Core
@@ -59,12 +60,20 @@ class Vl2Engine:
         self._fanout = Fanout(core, self._groups, self._pusher, self._multicaster)
         self._gatherer = Gatherer(core, self._gate, self._credentials, self._groups, self._multicaster, self._fanout)
         self._requests = ConfigRequester(core)
-        self._configs = ConfigReceiver(core, self._gate, self._likes, self._fanout)
+        self._bridged = Bridged(core)
+        self._configs = ConfigReceiver(core, self._gate, self._likes, self._fanout, self._bridged)
         self._outbound = OutboundFrames(
             core, self._gate, self._filter, self._pusher, self._likes, self._multicaster, self._fanout
         )
         self._inbound = InboundFrames(
-            core, self._gate, self._filter, self._credentials, self._gatherer, self._multicaster
+            core,
+            self._gate,
+            self._filter,
+            self._credentials,
+            self._gatherer,
+            self._multicaster,
+            self._fanout,
+            self._bridged,
         )
         self.handlers: Mapping[Verb, Handler] = {
             Verb.FRAME: self._inbound.on_frame,
@@ -175,7 +184,7 @@ class Vl2Engine:
         self._fanout.housekeeping(now)
         self._core.expire_authorisations(now)
         for network in self._core.networks.values():
-            network.bridge.expire(now)
+            self._bridged.expire(now, network)
             config = network.config
             if config is not None:
                 for address in network.members.idle(now, config.timestamp, config.credential_time_max_delta):
@@ -193,12 +202,27 @@ class Vl2Engine:
             return
         self._outbound.send(now, network, EthernetFrame(destination, source, ethertype, payload))
 
-    def group_in_use(self, now: int, nwid: int, destination: int, source: int, ethertype: int, payload: bytes) -> None:
-        """The data plane repeated this frame to its group by an entry that is due to be renewed."""
+    def group_in_use(
+        self, now: int, nwid: int, destination: int, source: int, ethertype: int, payload: bytes, origin: int = 0
+    ) -> None:
+        """The data plane repeated this frame to its group by an entry that is due to be renewed.
+
+        `origin`: the member whose frame it is, 0 if it came from our TAP.
+        """
+        network = self._core.networks.get(nwid)
+        if network is None:
+            return
+        group = MulticastGroup(destination, 0)
+        if not origin:
+            self._outbound.group_behind_us(now, network, group, source)
+        frame = EthernetFrame(destination, source, ethertype, payload)
+        self._fanout.in_use(now, network, group, frame, origin)
+
+    def bridged_in_use(self, now: int, nwid: int, mac: int, bridge: int) -> None:
+        """The data plane let in a frame of a MAC behind a bridge, by an entry that is due to be renewed."""
         network = self._core.networks.get(nwid)
         if network is not None:
-            frame = EthernetFrame(destination, source, ethertype, payload)
-            self._fanout.in_use(now, network, MulticastGroup(destination, 0), frame)
+            self._bridged.in_use(now, network, mac, bridge)
 
     def gather_asked(self, ctx: PacketContext, nwid: int, group: MulticastGroup, limit: int) -> None:
         """With a MULTICAST_FRAME that the data plane delivered somebody asked who else is in the group (vl2 §6.4)."""

@@ -49,6 +49,8 @@ class ActionRunner:
             act.RemoveMember: lambda a: tables.remove_member(a.nwid, a.address),
             act.InstallGroup: self._install_group,
             act.RemoveGroup: lambda a: tables.groups.remove((a.nwid, a.mac, a.adi)),
+            act.InstallBridged: self._install_bridged,
+            act.RemoveBridged: lambda a: tables.bridged.remove((a.nwid, a.mac)),
             act.ConfigureNetwork: networks.configure,
             act.DestroyNetwork: lambda a: networks.destroy(a.nwid),
             act.ObservedFrame: observed,
@@ -81,8 +83,8 @@ class ActionRunner:
         except OSError as error:
             log.error("cannot save state", kind=action.kind, id=f"{action.id:x}", error=str(error))
 
-    # A full table of peers, paths, members or groups costs speed only: what has no entry is punted, the slow way.
-    # The table of networks has room for as many as can be joined.
+    # A full table of peers, paths, members, groups or bridged MACs costs speed only: what has no entry is punted, the
+    # slow way. The table of networks has room for as many as can be joined.
 
     def _install_peer(self, a: act.InstallPeer) -> None:
         index = self._tables.install_peer(
@@ -103,6 +105,9 @@ class ActionRunner:
         how = {"first": a.first, "limit": a.limit, "replicated": a.replicated}
         times = {"renew_at": a.renew_at, "until": a.until}
         self._note(self._tables.install_group(a.nwid, a.mac, a.adi, a.recipients, **how, **times))
+
+    def _install_bridged(self, a: act.InstallBridged) -> None:
+        self._note(self._tables.install_bridged(a.nwid, a.mac, a.address, renew_at=a.renew_at, until=a.until))
 
     def _install_network(self, a: act.InstallNetwork) -> None:
         index = self._tables.install_network(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from ztpipe.ipc import GatherAsked, PuntKind
@@ -19,8 +20,14 @@ def hand_over(node: Node, now: int, punt: Punt) -> bool:
     if punt.kind in (PuntKind.FRAME, PuntKind.GROUP):
         frame = punt.data
         destination, source = int.from_bytes(frame[0:6], "big"), int.from_bytes(frame[6:12], "big")
-        take = node.frame_received if punt.kind is PuntKind.FRAME else node.group_in_use
-        take(now, punt.nwid, destination, source, int.from_bytes(frame[12:14], "big"), frame[14:])
+        parts = (destination, source, int.from_bytes(frame[12:14], "big"), frame[14:])
+        if punt.kind is PuntKind.FRAME:
+            node.frame_received(now, punt.nwid, *parts)
+        else:
+            node.group_in_use(now, punt.nwid, *parts, punt.address)
+        return True
+    if punt.kind is PuntKind.BRIDGED:
+        node.bridged_in_use(now, punt.nwid, int.from_bytes(punt.data, sys.byteorder), punt.address)
         return True
     if punt.remote is None:
         return False

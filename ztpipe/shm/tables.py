@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from ztpipe.kernel._kernel import ffi, lib
+from ztpipe.shm.bridged import Bridged
 from ztpipe.shm.groups import Groups
 from ztpipe.shm.policies import Policies
 from ztpipe.shm.region import Region, RegionError
@@ -86,6 +87,8 @@ class Tables:
         self._policies = Policies(self._t)
         #: who gets multicast frames
         self.groups = Groups(self._t, self._policies)
+        #: MACs behind bridges
+        self.bridged = Bridged(self._t)
 
     # ---- making ------------------------------------------------------------------------------------------------
 
@@ -191,6 +194,7 @@ class Tables:
 
     def remove_network(self, nwid: int) -> None:
         """Remove a network and all its memberships."""
+        self.bridged.remove_network(nwid)
         lib.zt_network_remove(self._t, nwid)
         self._networks.pop(nwid, None)
         self._policies.forget((nwid,))
@@ -207,6 +211,13 @@ class Tables:
         network = self._networks.get(nwid)
         installed = network is not None and self.groups.install(network, (nwid, mac, adi), recipients, **how)
         self.refused["groups"] += 0 if installed else 1
+        return installed
+
+    def install_bridged(self, nwid: int, mac: int, address: int, **times: int) -> bool:
+        """Behind which bridge a MAC is (`Bridged.install`). False when there is no room."""
+        network = self._networks.get(nwid)
+        installed = network is not None and self.bridged.install(network, (nwid, mac), address, **times)
+        self.refused["bridged"] += 0 if installed else 1
         return installed
 
     # ---- peers -------------------------------------------------------------------------------------------------
