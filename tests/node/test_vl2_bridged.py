@@ -145,3 +145,42 @@ def test_a_group_that_we_replicate_for_gets_an_entry_and_its_origin_no_echo() ->
     assert two.vl1.take_sent(Verb.MULTICAST_FRAME) == []
     two.engine.group_in_use(lab.now, lab.nwid, ALL_HOSTS, mac(one, lab), IPV4, b"x", lab.member(4).address)
     assert [s.destination for s in two.vl1.take_sent(Verb.MULTICAST_FRAME)] == [one.address]
+
+
+def requests(lab: Lab, host: Host) -> list[int]:
+    """Seconds after now at which the host asks for its configuration, of the next 30."""
+    asked, begin = [], lab.now
+    for _ in range(60):
+        host.vl1.take_sent()
+        host.engine.soon(lab.now)
+        asked += [(lab.now - begin) // 1000 for _ in host.vl1.take_sent(Verb.NETWORK_CONFIG_REQUEST)]
+        lab.now += 500
+    return asked
+
+
+def test_who_became_a_bridge_asks_soon_who_else_did() -> None:
+    lab = joined(3)
+    lab.now += 5_000
+    one, two = lab.member(1), lab.member(2)
+    lab.controller.common["specialists"] = (one.address | ROLE_BRIDGE,)
+    lab.push(one.address)
+    lab.push(two.address)
+    lab.run(100)
+    assert requests(lab, one) == [2, 6, 20]
+    lab.now -= 30_000
+    assert requests(lab, two) == []
+
+
+def test_who_hears_what_only_bridges_may_send_asks_once_in_a_while() -> None:
+    lab = joined(3)
+    meet(lab)
+    lab.now += 20_000
+    one, two = lab.member(1), lab.member(2)
+    frame = ExtFrame(lab.nwid, mac(one, lab), OUTSIDE, IPV4, b"x").encode()
+    asked = []
+    for _ in range(4):
+        for _ in range(5):
+            one.receive(one.context(lab.now, two.identity, Verb.EXT_FRAME, frame))
+        asked.append(len(requests(lab, one)))
+        lab.now -= 22_000
+    assert asked == [1, 0, 1, 0] and one.vl1.drops().count("peer_not_a_bridge") == 20

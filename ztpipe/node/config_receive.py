@@ -31,6 +31,8 @@ _FAILURES: Final = {
     ErrorCode.UNSUPPORTED_OPERATION: NetworkStatus.NOT_FOUND,
     ErrorCode.NETWORK_ACCESS_DENIED: NetworkStatus.ACCESS_DENIED,
 }
+_BRIDGE_ASKS_MS: Final = (2_000, 6_000, 20_000)
+"""Whoever makes us a bridge is about to make another one: ask so long after it."""
 _RULE_TYPES: Final = frozenset(RuleType)
 _REQUEST_ONLY: Final = frozenset({ErrorCode.OBJ_NOT_FOUND, ErrorCode.UNSUPPORTED_OPERATION})
 
@@ -104,7 +106,10 @@ class ConfigReceiver:
             return False
         first = network.last_config_update == NEVER
         groups_before = network.groups
+        bridging = network.is_active_bridge
         network.set_config(config)
+        if live and network.is_active_bridge and not bridging:
+            network.ask_about_bridges(now, *_BRIDGE_ASKS_MS)
         if live:
             network.last_config_update = now
             network.authentication_url = config.authentication_url

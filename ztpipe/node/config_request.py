@@ -72,11 +72,15 @@ class ConfigRequester:
         return now - network.last_config_update >= interval
 
     def due_early(self, now: int, network: Network) -> bool:
-        """Whether a network that was just joined should ask before the next background pass.
+        """Whether a network should ask before the next background pass.
 
-        Its first request may have been lost, have waited for the controller's identity, or have come too soon after one
-        of an earlier membership for the controller to look at it.
+        One that was just joined: its first request may have been lost, have waited for the controller's identity, or
+        have come too soon after one of an earlier membership for the controller to look at it. And one about whose
+        bridges there is reason to think that we do not know all (`Network.ask_about_bridges`).
         """
+        if network.asks and now >= network.asks[0]:
+            network.asks = tuple(at for at in network.asks if at > now)
+            return now - network.last_request >= EARLY_INTERVAL_MS
         waiting = network.config is None and network.failure is None and network.requests < EARLY_REQUESTS
         return waiting and now - network.last_request >= EARLY_INTERVAL_MS
 

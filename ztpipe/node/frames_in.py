@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ztpipe.node.actions import WriteFrame
 from ztpipe.node.filter import EthernetFrame, Inbound
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from ztpipe.node.multicast import Multicaster
     from ztpipe.node.network import Network
     from ztpipe.node.seam import PacketContext
+
+_BRIDGE_ASK_MS: Final = 10_000
+"""A member that sends what only bridges may has perhaps become one: ask, at most this often."""
 
 
 class InboundFrames:
@@ -120,6 +123,8 @@ class InboundFrames:
 
     def _learn_bridged_source(self, ctx: PacketContext, network: Network, mac: int) -> str:
         if network.config is None or ctx.peer.address not in network.config.active_bridges:
+            if ctx.now - network.last_request >= _BRIDGE_ASK_MS:
+                network.ask_about_bridges(ctx.now, 0)
             return "peer_not_a_bridge"
         self._bridged.learned(ctx.now, network, mac, ctx.peer.address)
         return ""

@@ -40,6 +40,8 @@ class Network:
         """When a live configuration was last applied; NEVER after a cached one, so that we ask at once."""
         self.last_request = NEVER
         self.requests = 0
+        self.asks: tuple[int, ...] = ()
+        """When to ask for the configuration out of turn."""
         self.last_announce = NEVER
         self.members = MemberTable(nwid)
         self.bridge = BridgeTable()
@@ -97,6 +99,11 @@ class Network:
         if config.broadcast:
             groups.add(_BROADCAST_GROUP)
         self._config_groups = frozenset(groups)
+
+    def ask_about_bridges(self, now: int, *delays: int) -> None:
+        """Who else is a bridge? An unmodified controller tells a new one at once, and the others when they ask."""
+        if not self.asks and not self.is_adhoc:
+            self.asks = tuple(now + delay for delay in delays)
 
     def always_contact(self) -> set[int]:
         """Anchors and replicators of the configuration, without ourselves."""
