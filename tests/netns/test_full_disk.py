@@ -1,4 +1,4 @@
-"""A full disk, a real one: every write of a running node fails, and the node goes on; nothing on it is damaged."""
+"""A full disk and a read-only one, real ones: writes of a running node fail, and it goes on; nothing is damaged."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.pairs import Pair, joined, ztpipe
-from ztpipe.lab import Lab, LabNode
+from tests.pairs import Make, Pair, joined, ztpipe
+from ztpipe.lab import Gateway, Lab, LabNode, Namespace
 from ztpipe.lab.traffic import ping
 from ztpipe.wire.netconf import NetworkConfig
 
@@ -102,3 +102,43 @@ def test_a_first_start_without_room(tmp_path: Path) -> None:
         assert "identity.secret: No space left on device (make room" in done.stderr
         assert len(done.stderr.splitlines()) == 1
         assert [path.name for path in home.iterdir() if path.is_file()] == []
+
+
+@contextlib.contextmanager
+def read_only(directory: Path) -> Iterator[None]:
+    subprocess.run(["mount", "-o", "remount,ro", directory], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["mount", "-o", "remount,rw", directory], check=True)
+
+
+def member(disk: Path) -> Make:
+    """A node whose home is a disk of its own; its controller's database, which is always open, is elsewhere."""
+
+    def make(host: Namespace, lab: Lab) -> LabNode:
+        node = Gateway(host, disk, settings={"controllerDbPath": str(lab.directory / "elsewhere")})
+        node.log = lab.directory / "member.log"
+        return node
+
+    return make
+
+
+def test_a_disk_that_became_read_only(tmp_path: Path) -> None:
+    with small_disk(tmp_path), Lab("zpr") as lab:
+        pair = joined(lab, "r", "10.66.48", "10.67.48", ztpipe(), member(tmp_path))
+        first, second = pair.nodes
+        with read_only(tmp_path):
+            home = kept(second.home)
+            first.api("POST", f"/controller/network/{pair.nwid}", {"name": "news"})
+            second.wait_for("the new name", lambda: second.network(pair.nwid)["name"] == "news", 10)
+            second.wait_for("a line about its cache", lambda: "cannot save state" in second.log_tail(), 10)
+            status, answer = second.api_raw("POST", f"/network/{_OTHER}", {})
+            assert (status, answer["error"]) == (503, 503)
+            assert ping(pair.a, pair.target, count=5, interval=0.1).lost == 0
+            assert kept(second.home) == home
+        first.api("POST", f"/controller/network/{pair.nwid}", {"name": "more"})
+        cache = second.home / "networks.d" / f"{pair.nwid}.conf"
+        second.wait_for("its cache", lambda: b"more" in cache.read_bytes(), 10)
+        whole(second, pair.nwid)
+        assert all(node.stop() == 0 for node in pair.nodes)
