@@ -60,9 +60,17 @@ def _shortest_window(root: LabNode, nwid: str) -> None:
     root.start()
 
 
-def _reach(node: LabNode, *, root: bool) -> None:
-    """Let packets from the node to the root out, or not. (What comes in is of no use to it.)"""
-    node.namespace.run("ip", "route", "replace" if not root else "del", "blackhole", f"{WAN}.1/32")
+def _cut(node: LabNode) -> None:
+    """Nothing goes from the node to the root or back."""
+    chains = (("output", "daddr"), ("input", "saddr"))
+    rules = "\n".join(
+        f"chain {hook} {{ type filter hook {hook} priority 0; ip {side} {WAN}.1 drop; }}" for hook, side in chains
+    )
+    node.namespace.run("nft", f"table inet cut {{\n{rules}\n}}")
+
+
+def _mend(node: LabNode) -> None:
+    node.namespace.run("nft", "delete table inet cut")
 
 
 def test_certificates_part_and_join() -> None:
@@ -73,6 +81,7 @@ def test_certificates_part_and_join() -> None:
         for number, kind in enumerate(kinds, start=1):
             host = lab.namespace(f"n{number}")
             lab.cable(host, "eth0", [f"{WAN}.{number}/24"], wan)
+            host.run("sysctl", "-qw", "net.ipv6.conf.eth0.disable_ipv6=1")
             nodes.append(kind(host, lab.directory))
         root, *members = nodes
         planet, moons = private_planet(), [moon(root.identity, [f"{WAN}.1/9993"])]
@@ -100,7 +109,7 @@ def test_certificates_part_and_join() -> None:
         for couple in (all_cut, *parted):
             couple.heard.clear()
             for node in couple.cut:
-                _reach(node, root=False)
+                _cut(node)
         while time.monotonic() - began < WINDOW + REFRESH + SLACK + 15:
             for couple in (all_cut, *parted):
                 couple.look(began)
@@ -114,6 +123,8 @@ def test_certificates_part_and_join() -> None:
             late = [both for at, *both in couple.heard if at > WINDOW + REFRESH + SLACK]
             assert early and all(both == [True, True] for both in early), couple
             assert late and not any(any(both) for both in late), couple
+        for couple in (all_cut, *parted):
             for node in couple.cut:
-                _reach(node, root=True)
+                _mend(node)
+        for couple in parted:
             couple.members[0].wait_for("each other", lambda c=couple: (c.look(began), c.together())[1], 150)  # type: ignore[misc]

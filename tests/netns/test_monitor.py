@@ -114,6 +114,47 @@ def test_watch_and_redirect(watched: Pair) -> None:
     assert all(frame[23] == 17 for frame in redirected)
 
 
+IDS = {
+    # what must be said of a ping and of an attempt to connect: by a filter of protocol fields, and by a fingerprint.
+    # (Debian 12 has neither Suricata nor Zeek.)
+    "tshark": ("tshark -l -n -i ids1 -Y icmp.type==8&&ip.dst==10.67.61.2", "10.67.61.2"),
+    "p0f": ("stdbuf -oL p0f -i ids1", "10.67.61.2/5777 (syn)"),
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("watched", ["ztpipe"], indirect=True)
+@pytest.mark.parametrize("program", IDS)
+def test_programs_that_capture_live_see_what_is_mirrored(watched: Pair, tmp_path: Path, program: str) -> None:
+    """`ztpipe monitor --mirror`, and an IDS behind it, with a rule that must fire."""
+    if shutil.which(program) is None:
+        pytest.skip(f"NOT TESTED WITH {program}: it is not installed")
+    pair, middle = watched, watched.nodes[1]
+    middle.namespace.run("ip", "link", "add", "ids0", "mtu", "10000", "type", "veth", "peer", "name", "ids1")
+    for device in ("ids0", "ids1"):
+        middle.namespace.run("ip", "link", "set", device, "mtu", "10000", "up")
+    rules(pair, f"tee -1 {middle.address};\naccept;")
+    command, said = IDS[program]
+    with open(tmp_path / "said", "wb") as log:
+        ids = middle.namespace.popen(*command.split(), stdout=log, stderr=subprocess.STDOUT)
+    process = monitor(pair, "-q", "--mirror", "ids0")
+
+    def fired() -> bool:
+        ping(pair.a, pair.target, count=1, timeout=0.5)
+        script = f"import socket; socket.create_connection(('{pair.target}', 5777), 0.5)"
+        pair.a.run(sys.executable, "-c", script, check=False)
+        return said in (tmp_path / "said").read_text(errors="replace")
+
+    try:
+        middle.wait_for(f"{program} to say so", fired, 60)
+    except Exception as error:
+        raise AssertionError((tmp_path / "said").read_text(errors="replace")[-2000:]) from error
+    finally:
+        for started in (process, ids):
+            started.send_signal(2)
+            started.communicate(timeout=20)
+
+
 def test_nothing_to_monitor(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "ztpipe", "monitor", "8056c2e21c000001", str(tmp_path)],
