@@ -12,11 +12,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define ZT_SHARE_COPIES_PER_S 5000 /* beside busy unicast */
+#define ZT_SHARE_COPIES_PER_S 4000 /* beside busy unicast */
 #define ZT_SHARE_WINDOW 20         /* ms over which unicast is found busy or not */
 #define ZT_SHARE_BUSY 4u           /* units in it */
-#define ZT_SHARE_FRAMES 10u        /* frames or super-frames from the TAP, and ... */
-#define ZT_SHARE_PACKETS 40u       /* ... packets from the wire, that earn one copy */
+#define ZT_SHARE_FRAMES 20u        /* frames or super-frames from the TAP, and ... */
+#define ZT_SHARE_PACKETS 80u       /* ... packets from the wire, that earn one copy */
 
 struct zt_share {
     int64_t at;     /* node ms: when tokens were added last; 0: never */
