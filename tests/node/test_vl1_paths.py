@@ -7,6 +7,7 @@ import pytest
 
 from tests.node.puppet import Bench
 from tests.node.sim import START, identities, planet_of
+from ztpipe.node.actions import SendDatagram
 from ztpipe.node.path import PathTable, PeerPath
 from ztpipe.node.peer import MAX_PATHS, Peer
 from ztpipe.node.peercache import PeerRecord
@@ -268,3 +269,11 @@ def test_an_ok_to_a_verb_nobody_knows_counts_as_received_and_teaches_a_path() ->
     (hello,) = [o for o in bench.opened(peer, bench.hello(peer)) if o.verb is Verb.HELLO]
     bench.say(peer, Verb.OK, bytes((0x1F,)) + hello.packet_id.to_bytes(8, "big"))
     assert bench.paths(peer) == [peer.remote]
+
+
+def test_a_root_is_not_looked_for_where_nobody_can_be() -> None:
+    nowhere = tuple(InetAddress.parse(text) for text in ("0.0.0.0/9993", "::/9993", "10.7.7.7/0"))
+    bench = Bench(planet=planet_of([Root(identities()[0].without_private(), (*nowhere, PRIVATE))]))
+    bench.pass_time(60_000)
+    remotes = {action.remote for action in bench.out if isinstance(action, SendDatagram)}
+    assert remotes == {PRIVATE}

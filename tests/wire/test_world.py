@@ -117,3 +117,20 @@ def test_decode_raises_nothing_else(at: int, junk: bytes) -> None:
         World.decode(raw[:at] + junk + raw[at + len(junk) :])
     except WireError:
         pass
+
+
+def test_nil_endpoints_stay_where_they_were_signed() -> None:
+    """`genmoon` makes one of an empty text; without them the next version of the moon would not verify."""
+    endpoints = (InetAddress.parse("192.0.2.1/9993"), InetAddress.parse("2001:db8::1/1"))
+    root = Root(OTHER.without_private(), endpoints, (0, 2, 4))
+    old = moon(10)
+    assert SIGNER.private is not None
+    world = replace(old, timestamp=11, roots=(root,)).sign(SIGNER.public, SIGNER.private)
+    raw = world.encode()
+    listed = "05 00 04c00002012709 00 0620010db80000000000000000000000010001 00"
+    assert OTHER.encode() + bytes.fromhex(listed) in raw
+    again = World.decode(raw)
+    assert again == world
+    assert again.roots[0].endpoints == endpoints
+    assert verify_update(old, again)
+    assert again.encode() == raw

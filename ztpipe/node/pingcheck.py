@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from ztpipe.node.peer import ALIVE_MS
 from ztpipe.node.ratelimit import NEVER
+from ztpipe.wire.inetaddress import IpScope
 
 if TYPE_CHECKING:
     from ztpipe.node.peer import Peer
@@ -94,7 +95,7 @@ class PingCheck:
         """HELLO to one stable endpoint, chosen at random, of each family that was not pinged."""
         sent: set[int] = set()
         for length in sorted(lengths):
-            candidates = [endpoint for endpoint in endpoints if len(endpoint.ip) == length]
+            candidates = [it for it in endpoints if len(it.ip) == length and _leads_somewhere(it)]
             if candidates and self._has_socket(length):
                 choice = int.from_bytes(self.core.random(2), "big") % len(candidates)
                 self.core.hellos.send(now, peer, None, candidates[choice])
@@ -117,3 +118,8 @@ class PingCheck:
         if online != self.online:
             self.online = online
             self.core.event("online" if online else "offline")
+
+
+def _leads_somewhere(endpoint: InetAddress) -> bool:
+    """Not 0.0.0.0 or no port: what `genmoon` makes of a host name, and what would reach ourselves."""
+    return endpoint.port != 0 and endpoint.scope is not IpScope.NONE

@@ -29,14 +29,20 @@ _TYPES: Final = {int(kind): kind for kind in WorldType}
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """A root server and the endpoints it can always be reached at, perhaps none."""
+    """A root server and the endpoints it can always be reached at, perhaps none.
+
+    `nils`: where in the list nil endpoints stand as well. They are of no use, but signed with the others.
+    """
 
     identity: Identity
     endpoints: tuple[InetAddress, ...] = ()
+    nils: tuple[int, ...] = ()
 
     def encode(self) -> bytes:
-        endpoints = b"".join(map(write_inet, self.endpoints))
-        return self.identity.encode() + bytes((len(self.endpoints),)) + endpoints
+        listed: list[InetAddress | None] = list(self.endpoints)
+        for at in self.nils:
+            listed.insert(at, None)
+        return self.identity.encode() + bytes((len(listed),)) + b"".join(map(write_inet, listed))
 
     @classmethod
     def read(cls, reader: Reader) -> Root:
@@ -45,7 +51,8 @@ class Root:
         if count > MAX_ENDPOINTS:
             raise WireError("bad_world")
         endpoints = [reader.inet() for _ in range(count)]
-        return cls(identity, tuple(endpoint for endpoint in endpoints if endpoint is not None))
+        nils = tuple(at for at, endpoint in enumerate(endpoints) if endpoint is None)
+        return cls(identity, tuple(endpoint for endpoint in endpoints if endpoint is not None), nils)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +68,7 @@ class World:
 
     @classmethod
     def read(cls, reader: Reader) -> World:
-        """The world at the reader's offset, without endpoints of reserved types and without a moon's dictionary."""
+        """The world at the reader's offset; endpoints of reserved types become nil, a moon's dictionary is skipped."""
         kind = _TYPES.get(reader.u8())
         if kind is None:
             raise WireError("bad_world")
