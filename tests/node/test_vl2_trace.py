@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 
+from tests.node.puppet import Bench
 from tests.node.test_vl2_members import IDENTITIES, IPV4, joined, mac, tap
 from tests.node.vl2_lab import Host, InstallNetwork, Lab
+from ztpipe.node.seam import NullVl2, PacketContext, PathNews
 from ztpipe.node.trace import MAX_PER_SECOND
 from ztpipe.wire.credentials import CertificateOfMembership, Revocation
+from ztpipe.wire.inetaddress import InetAddress
 from ztpipe.wire.protocol import Verb
 from ztpipe.wire.rule import ACCEPT, decode_rules
-from ztpipe.wire.verbs import NetworkCredentials, RemoteTrace
+from ztpipe.wire.verbs import NetworkCredentials, Ok, RemoteTrace
 
 OBSERVER = 0xB89A6EF9D8
 ONLY_IPV6 = decode_rules(bytes.fromhex("a50286dd 0000 0100".replace(" ", "")))
@@ -143,3 +146,86 @@ def test_what_is_to_be_reported_is_not_left_to_the_data_plane(
     lab.run(1_000)
     install = one.vl1.take(InstallNetwork)[-1]
     assert (install.accept_all, install.policy is not None) == (accept_all, policy)
+
+
+# --- what VL1 learns about paths -------------------------------------------------------------------------------
+
+
+def test_packets_of_the_network_that_say_something_about_paths_are_reported() -> None:
+    lab = observed(0)
+    one, two = lab.member(1), lab.member(2)
+    head = lab.nwid.to_bytes(8, "big")
+    answer = Ok(Verb.MULTICAST_GATHER, 5, head + bytes(20)).encode()
+    for verb, payload, news, event in (
+        (Verb.FRAME, head + b"\x08\0hello", PathNews.QUESTIONED, b"1001"),
+        (Verb.OK, answer, PathNews.LEARNED, b"1002"),
+    ):
+        one.engine.path_news(one.context(lab.now, two.identity, verb, payload, packet_id=0x1234), news)
+        (report,) = reports(one)
+        assert report.pop("packetVerb", b"") == (b"%016x" % Verb.FRAME if event == b"1001" else b"")
+        assert report == {
+            "event": event,
+            "packetId": b"%016x" % 0x1234,
+            "networkId": b"%016x" % lab.nwid,
+            "remoteZtAddr": b"%016x" % two.address,
+            "remotePhyAddr": b"10.0.0.1/9993",
+            "localSocket": b"%016x" % 0,
+        }
+
+
+def test_packets_of_no_network_and_unobserved_ones_say_nothing() -> None:
+    lab = observed(0)
+    one, two = lab.member(1), lab.member(2)
+    echo = one.context(lab.now, two.identity, Verb.ECHO, lab.nwid.to_bytes(8, "big"))
+    hello = one.context(lab.now, two.identity, Verb.OK, Ok(Verb.HELLO, 5, lab.nwid.to_bytes(8, "big")).encode())
+    other = one.context(lab.now, two.identity, Verb.FRAME, bytes(8))
+    for ctx in (echo, hello, other):
+        one.engine.path_news(ctx, PathNews.QUESTIONED)
+    unobserved = joined(2)
+    member = unobserved.member(1)
+    frame = member.context(lab.now, two.identity, Verb.FRAME, unobserved.nwid.to_bytes(8, "big"))
+    member.engine.path_news(frame, PathNews.QUESTIONED)
+    assert reports(one) == [] == member.vl1.take_sent(Verb.REMOTE_TRACE)
+
+
+def test_all_observers_are_told_of_a_new_external_address() -> None:
+    lab = observed(0)
+    one = lab.member(1)
+    one.engine.paths_reset(
+        lab.now, lab.hub.address, InetAddress.parse("192.0.2.1/9993"), InetAddress.parse("198.51.100.7/5")
+    )
+    assert reports(one) == [
+        {
+            "event": b"1000",
+            "remoteZtAddr": b"%016x" % lab.hub.address,
+            "remotePhyAddr": b"192.0.2.1/9993",
+            "localPhyAddr": b"198.51.100.7/5",
+            "phyAddrIpScope": b"%016x" % 7,
+        }
+    ]
+
+
+def test_vl1_tells_what_it_learns_about_paths() -> None:
+    told: list[tuple[Any, ...]] = []
+
+    class Listener(NullVl2):
+        def path_news(self, ctx: PacketContext, news: PathNews) -> None:
+            told.append((ctx.verb, ctx.remote, news))
+
+        def paths_reset(self, now: int, reporter: int, remote: InetAddress, seen: InetAddress) -> None:
+            told.append((reporter, remote, seen))
+
+    bench = Bench(vl2=lambda vl1, networks: Listener())
+    peer = bench.puppet(5)
+    bench.meet(peer)
+    bench.meet(bench.root)
+    assert told == [
+        (Verb.HELLO, peer.remote, PathNews.QUESTIONED),
+        (Verb.OK, peer.remote, PathNews.LEARNED),
+        (Verb.HELLO, bench.root.remote, PathNews.QUESTIONED),
+        (Verb.OK, bench.root.remote, PathNews.LEARNED),
+    ]
+    bench.say(peer, Verb.NOP)
+    changed = InetAddress.parse("10.8.8.9/1")
+    bench.hello(bench.root, sent_to=changed)
+    assert told[4:] == [(bench.root.address, bench.root.remote, changed)]

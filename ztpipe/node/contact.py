@@ -47,10 +47,12 @@ class Contact:
         self.core.reply_ok(ctx, answer_to(ctx.payload))
         return Outcome.HANDLED
 
-    def confirm(self, now: int, peer: Peer, binding: int, remote: InetAddress) -> None:
+    def confirm(self, now: int, peer: Peer, binding: int, remote: InetAddress) -> bool:
         """Something authentic came directly from an unknown path: a HELLO there, once per second and path (gate 13)."""
-        if peer.confirm_gate.allow(now, (binding, remote)):
-            self.core.hellos.send(now, peer, binding, remote)
+        if not peer.confirm_gate.allow(now, (binding, remote)):
+            return False
+        self.core.hellos.send(now, peer, binding, remote)
+        return True
 
     def keepalive(self, now: int, peer: Peer) -> set[int]:
         """Keep the paths of one peer (§2.4). The IP lengths (4, 16) of the paths that were pinged.

@@ -220,6 +220,7 @@ class Hellos:
         )
         if changed is not None:
             core.event("external_address_changed", seen=seen, reporter=ctx.peer.address)
+            core.vl2.paths_reset(ctx.now, ctx.peer.address, ctx.remote, seen)
             core.contact.reset_scope(ctx.now, changed, len(seen.ip))
 
     def _take_world(self, now: int, world: World) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from ztpipe.node.deferral import Deferral, Sealed
 from ztpipe.node.ratelimit import IntervalGate
-from ztpipe.node.seam import Handler, Outcome, PacketContext
+from ztpipe.node.seam import Handler, Outcome, PacketContext, PathNews
 from ztpipe.wire.armor import MAC, open_packet
 from ztpipe.wire.errors import WireError
 from ztpipe.wire.packet import Reassembler, beacon_sender, destination_of, hops_of, is_fragment, parse_header
@@ -221,24 +221,28 @@ class Inbound:
         if outcome is Outcome.TRUSTED:
             peer.last_trusted = path.last_trusted = now
         if ctx.hops == 0:
-            self.heard_directly(now, peer, ctx.binding, ctx.remote, answer=ctx.verb is Verb.OK)
+            news = self.heard_directly(now, peer, ctx.binding, ctx.remote, answer=ctx.verb is Verb.OK)
+            if news is not None:
+                core.vl2.path_news(ctx, news)
         elif peer.protocol_version == 0 and peer.trusted(now) and peer.version_gate.allow(now):
             core.hellos.send_via(now, peer, path)  # only its answer tells that AES may be used (§2.13)
         core.recovery.heard(now, peer, path.key if ctx.hops == 0 else None)
         core.direct_paths.push_if_due(now, peer, path, direct=ctx.hops == 0)
         core.fastpath.refresh(now, peer)
 
-    def heard_directly(self, now: int, peer: Peer, binding: int, remote: InetAddress, *, answer: bool) -> None:
+    def heard_directly(
+        self, now: int, peer: Peer, binding: int, remote: InetAddress, *, answer: bool
+    ) -> PathNews | None:
         """Something authentic came directly over (binding, remote). `answer`: it was an expected OK, so we learn it."""
-        core = self.core
+        core, news = self.core, None
         entry = peer.path(binding, remote)
         redirected = core.direct_paths.redirecting(now, peer, remote)
         if entry is not None:
             entry.last_receive = now
         elif (redirected or not peer.has_alive_twin(now, binding, remote)) and core.usable(peer, remote):
             if not answer:
-                core.contact.confirm(now, peer, binding, remote)
-                return
+                return PathNews.QUESTIONED if core.contact.confirm(now, peer, binding, remote) else None
+            news = PathNews.LEARNED
             entry = peer.learn(now, core.paths.get(binding, remote))
             core.unproven.proved(now, peer, entry.path)
             core.event("path_learned", peer=peer.address, binding=binding, remote=remote)
@@ -246,6 +250,7 @@ class Inbound:
                 core.switch.tick(now)
         if entry is not None and redirected and answer:
             core.direct_paths.follow(now, peer, entry)
+        return news
 
     # -- what had to wait -----------------------------------------------------------------------------------------
 

@@ -86,6 +86,13 @@ class Outcome(Enum):
     DROP = "drop"
 
 
+class PathNews(Enum):
+    """What a packet that came directly says about the path it came on, if anything."""
+
+    QUESTIONED = "questioned"
+    LEARNED = "learned"
+
+
 class Vl1(Protocol):
     """What VL2 may ask of VL1."""
 
@@ -169,6 +176,12 @@ class Vl2(Protocol):
     def peer_forgotten(self, address: int) -> None: ...
     def peer_activity(self, now: int, address: int, nwid: int, last_frame: int) -> None: ...
 
+    def path_news(self, ctx: PacketContext, news: PathNews) -> None:
+        """For observers: a packet came over a path that is not known, or taught us one (vl1-behaviour §4.8)."""
+
+    def paths_reset(self, now: int, reporter: int, remote: InetAddress, seen: InetAddress) -> None:
+        """For observers: `reporter` at `remote` sees us as `seen`, which is new (vl1-behaviour §2.8)."""
+
     def always_contact(self) -> set[int]:
         """Anchors and replicators of all joined networks (vl1-behaviour §1.3)."""
 
@@ -223,6 +236,12 @@ class NullVl2:
         pass
 
     def peer_activity(self, now: int, address: int, nwid: int, last_frame: int) -> None:
+        pass
+
+    def path_news(self, ctx: PacketContext, news: PathNews) -> None:
+        pass
+
+    def paths_reset(self, now: int, reporter: int, remote: InetAddress, seen: InetAddress) -> None:
         pass
 
     def always_contact(self) -> set[int]:

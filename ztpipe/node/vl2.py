@@ -23,6 +23,7 @@ from ztpipe.node.multicast import Multicaster
 from ztpipe.node.network import MAX_GROUPS, Network
 from ztpipe.node.seam import Outcome
 from ztpipe.node.status import NetworkStatus
+from ztpipe.node.trace import network_of
 from ztpipe.wire.address import MulticastGroup
 from ztpipe.wire.errors import WireError
 from ztpipe.wire.netconf import NetworkConfig
@@ -31,7 +32,7 @@ from ztpipe.wire.protocol import ErrorCode, Verb
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ztpipe.node.seam import ErrorHandler, Handler, OkHandler, PacketContext, Vl1
+    from ztpipe.node.seam import ErrorHandler, Handler, OkHandler, PacketContext, PathNews, Vl1
     from ztpipe.node.status import NetworkStatusRecord
     from ztpipe.wire.inetaddress import InetAddress
     from ztpipe.wire.verbs import Error
@@ -300,6 +301,17 @@ class Vl2Engine:
         if network is not None and network.tap_error is not failed:
             network.tap_error = failed
             self._configs.configure(network)
+
+    def path_news(self, ctx: PacketContext, news: PathNews) -> None:
+        """A packet that belongs to a network with an observer said something about its path."""
+        network = self._core.networks.get(network_of(ctx))
+        if network is not None:
+            self._core.trace.path_news(ctx, network, news)
+
+    def paths_reset(self, now: int, reporter: int, remote: InetAddress, seen: InetAddress) -> None:
+        """Our address has changed: all observers are told."""
+        for network in self._core.networks.values():
+            self._core.trace.paths_reset(now, network, reporter, remote, seen)
 
     def always_contact(self) -> set[int]:
         """Anchors and replicators of all networks."""
