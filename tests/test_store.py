@@ -15,8 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ztpipe import files
+from ztpipe.runtime.startup import load_peers, stored_moon
 from ztpipe.store import Home, HomeError, NetworkSettings
 from ztpipe.wire.identity import Identity
+from ztpipe.wire.world import World, WorldType
 
 VECTORS = Path(__file__).parent / "vectors"
 
@@ -253,6 +255,23 @@ def test_peers_expire_after_thirty_days(home: Home) -> None:
     os.utime(home.path / "peers.d" / "0000000002.peer", (0, 1_000_001))
     assert home.expire_peers(1_000_000 + 30 * 86400 + 0.5) == 1
     assert home.peers() == {2: b"new"}
+
+
+def test_old_peers_are_not_loaded(home: Home) -> None:
+    for address in (1, 2):
+        home.save_peer(address, b"x")
+    os.utime(home.path / "peers.d" / "0000000001.peer", (0, 1_000_000))
+    assert load_peers(home) == {2: b"x"}
+    assert home.peers() == {2: b"x"}
+
+
+def test_a_moon_that_was_put_there_by_hand_is_found(home: Home) -> None:
+    assert stored_moon(home, 7) is None
+    moon = World(WorldType.MOON, 7, 9, bytes(64), bytes(96), ())
+    home.save_moon(7, moon.encode())
+    assert stored_moon(home, 7) == moon
+    home.save_moon(7, b"damaged")
+    assert stored_moon(home, 7) is None
 
 
 def test_device_map(home: Home) -> None:

@@ -46,6 +46,7 @@ from ztpipe.runtime.startup import (
     check_host,
     choose_ports,
     leave_root,
+    load_peers,
     load_worlds,
     raise_file_limit,
     with_probed_offloads,
@@ -197,14 +198,13 @@ class Control:
         self.monitor.start()
         stack.callback(self.monitor.stop)
         planet, moons = load_worlds(self.home)
-        self._clean_peers()
         self.node = Node(
             self.identity,
             random=os.urandom,
             planet=planet,
             moons=moons,
             networks=self.home.networks(),
-            peers=self.home.peers(),
+            peers=load_peers(self.home),
             settings=node_settings(self.config, self._trusted_paths),
             replay=SharedReplay(self.tables),
         )

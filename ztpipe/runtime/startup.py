@@ -135,6 +135,12 @@ def load_worlds(home: Home) -> tuple[World, list[World]]:
     return planet, moons
 
 
+def load_peers(home: Home) -> dict[int, bytes]:
+    """The records of peers.d; those not written for 30 days are removed first (vl1-behaviour §1.2)."""
+    home.expire_peers()
+    return home.peers()
+
+
 def stored_moon(home: Home, world_id: int) -> World | None:
     """What lies in moons.d under that ID, if it can be read."""
     return _decode(home.moon(world_id), f"moon {world_id:016x}")
