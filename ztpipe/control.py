@@ -165,6 +165,7 @@ class Control:
                 lambda node, now: node.set_multicast_groups(now, nwid, groups)
             ),
             tap_failed=lambda nwid, failed: self.feed(lambda node, now: node.set_tap_error(now, nwid, failed)),
+            subnets_changed=lambda found: self.feed(lambda node, now: node.set_overlay_subnets(now, found)),
             names=self.home.device_map(),
         )
         stack.callback(self.networks.close)

@@ -134,6 +134,13 @@ def test_no_path_leads_through_a_managed_network(bench):
     assert bench.verbs(peer, bench.hello(peer)) == [Verb.OK]
 
 
+def test_no_path_leads_where_a_tap_is_by_hand(bench, peer):
+    bench.node.set_overlay_subnets(bench.now, {InetAddress.parse("10.2.5.0/24"), InetAddress.parse("fd00::/64")})
+    elsewhere = [peer.remote._replace(ip=bytes((10, 2, third, 77))) for third in (5, 6)]
+    verbs = [bench.verbs(peer, bench.say(peer, Verb.NOP, remote=remote)) for remote in elsewhere]
+    assert verbs == [[], [Verb.HELLO]]
+
+
 def test_root_is_only_believed_at_its_declared_ips(bench):
     elsewhere = InetAddress(bytes((10, 3, 3, 3)), 9993)
     assert bench.verbs(bench.root, bench.say(bench.root, Verb.NOP, remote=elsewhere)) == []

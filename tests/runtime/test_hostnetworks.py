@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from ztpipe.host.managed import LocalSettings
+from ztpipe.host.netlink import UnderlayAddress
 from ztpipe.host.tap import Tap, TapError
 from ztpipe.node.actions import ConfigureNetwork
 from ztpipe.node.status import NetworkStatus
 from ztpipe.runtime.hostnetworks import HostNetworks
+from ztpipe.wire.inetaddress import InetAddress
 
 NWID = 0x8056C2E21C000001
 
@@ -58,4 +60,29 @@ async def test_a_tap_that_cannot_be_made_is_told_once_and_again_when_it_can(monk
     assert networks.by_id[NWID].device_name.startswith("zt")
     networks.configure(joined)
     assert told.count((NWID, False)) == 1
+    networks.close()
+
+
+async def test_subnets_on_our_devices_are_told_when_they_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[set[str]] = []
+    networks = HostNetworks(
+        0x1122334455,
+        Netlink(),  # type: ignore[arg-type]
+        Carrier(),
+        queues=1,
+        tso=True,
+        uso=True,
+        settings=lambda nwid: LocalSettings(),
+        groups_changed=lambda nwid, groups: None,
+        tap_failed=lambda nwid, failed: None,
+        subnets_changed=lambda found: told.append({subnet.text() for subnet in found}),
+    )
+    monkeypatch.setattr(Tap, "create", lambda names, mac, mtu, **options: Tap(next(names), mac, mtu))
+    networks.configure(ConfigureNetwork(NWID, None, NetworkStatus.REQUESTING_CONFIGURATION))
+    ours = networks.by_id[NWID].device_name
+    lan = UnderlayAddress("eth0", 2, InetAddress.parse("192.0.2.7/24"))
+    by_hand = UnderlayAddress(ours, 9, InetAddress.parse("10.50.0.7/24"))
+    for found in ([lan], [lan, by_hand], [by_hand, lan], [lan]):
+        networks.take_addresses(found)
+    assert told == [{"10.50.0.0/24"}, set()]
     networks.close()

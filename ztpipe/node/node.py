@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from ztpipe.node.actions import SaveState
@@ -160,6 +160,10 @@ class Node:
     def set_external_addresses(self, now: int, addresses: Sequence[InetAddress]) -> None:
         """Addresses that a port mapper (UPnP, NAT-PMP) got for us; advertised first (vl1-behaviour §2.9)."""
         self._vl1.external_addresses = tuple(addresses)
+
+    def set_overlay_subnets(self, now: int, subnets: Collection[InetAddress]) -> None:
+        """The subnets that TAP devices are in now, whoever put them there: no path leads there (vl1-behaviour §2.7)."""
+        self._vl1.overlay_subnets = tuple(subnets)
 
     # -- traffic --------------------------------------------------------------------------------------------------
 

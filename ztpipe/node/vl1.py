@@ -80,6 +80,7 @@ class Vl1Engine:
         self.vl2: Vl2 = NullVl2()
         self.bindings: tuple[Binding, ...] = ()
         self.external_addresses: tuple[InetAddress, ...] = ()
+        self.overlay_subnets: tuple[InetAddress, ...] = ()
         self.paths = PathTable()
         self.replies = ExpectedReplies()
         self.replay = replay or ReplayGuard(int.from_bytes(random(8), "big"))
@@ -359,7 +360,7 @@ class Vl1Engine:
         root = self.topology.roots.get(peer.address)
         if root is not None and root[1] and all(endpoint.ip != remote.ip for endpoint in root[1]):
             return False
-        if any(remote.in_prefix(prefix) for prefix in self.vl2.managed_prefixes()):
+        if any(remote.in_prefix(prefix) for prefix in (*self.vl2.managed_prefixes(), *self.overlay_subnets)):
             return False
         virtual = self._settings.virtual.get(peer.address)
         if virtual is not None and any(remote.in_prefix(prefix) for prefix in virtual.blacklist):

@@ -80,17 +80,21 @@ class HostNetworks:
         settings: Callable[[int], LocalSettings],
         groups_changed: Callable[[int, set[MulticastGroup]], None],
         tap_failed: Callable[[int, bool], None],
+        subnets_changed: Callable[[frozenset[InetAddress]], None] = lambda found: None,
         dns: HostDns | None = None,
         names: Mapping[int, str] | None = None,
     ) -> None:
         """`dns` None: the host's own. Name servers that a killed process left are taken back here.
 
-        `names`: what the file `devicemap` wants devices to be called, by network (vl2 §1.4).
+        `names`: what the file `devicemap` wants devices to be called, by network (vl2 §1.4). `subnets_changed`: hears
+        of all subnets that our devices are in.
         """
         self._names = names or {}
         self._address, self._netlink, self._carrier = address, netlink, carrier
         self._queues, self._tso, self._uso = queues, tso, uso
         self._load_settings, self._groups_changed, self._tap_failed = settings, groups_changed, tap_failed
+        self._subnets_changed = subnets_changed
+        self._subnets: frozenset[InetAddress] = frozenset()
         self._dns = dns or HostDns(choose_resolver())
         self._dns.start()
         self.by_id: dict[int, HostNetwork] = {}
@@ -282,6 +286,10 @@ class HostNetworks:
         for network in self.by_id.values():
             network.present = frozenset(by_device.get(network.device_name, ()))
         self.scan_all_groups()
+        subnets = frozenset(address.network() for network in self.by_id.values() for address in network.present)
+        if subnets != self._subnets:
+            self._subnets = subnets
+            self._subnets_changed(subnets)
 
     def make_missing(self) -> None:
         """Every 30 s and after a change of the host: TAPs that could not be made."""
