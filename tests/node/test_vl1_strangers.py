@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.node.puppet import Bench
-from tests.node.test_vl1_gates import root_bench
+from tests.node.test_vl1_gates import Recorder, root_bench
 from ztpipe.node import budget, unproven
 from ztpipe.node.actions import SendDatagram
 from ztpipe.wire.identity import Identity
@@ -113,3 +115,57 @@ def test_echo_from_an_unproven_address_is_answered_as_it_must():
     bench.meet(peer)
     there, _ = elsewhere(bench, peer, Verb.ECHO, b"x" * 100)
     assert 28 + 100 + unproven.NAMING in [len(a.data) for a in there]
+
+
+# -- what a peer can make us send where it likes: hops are not authenticated, sources can be forged -----------------
+
+
+def claimed(bench, puppet, verb, payload, number=200):
+    """A packet of a peer that says it was relayed, from where nobody is; what went there, and all."""
+    remote = InetAddress(bytes((203, 0, 113, number)), 9993)
+    actions = bench.say(puppet, verb, payload, remote=remote, hops=1)
+    return sum(len(a.data) for a in actions if isinstance(a, SendDatagram) and a.remote == remote), actions
+
+
+def test_a_relay_that_we_do_not_know_gets_no_long_answers():
+    bench = Bench()
+    bench.meet(bench.root)
+    peer = bench.puppet(5)
+    request = Whois((bench.identity.address, bench.root.address)).encode()
+    bench.hello(peer, remote=bench.root.remote)
+    there, actions = claimed(bench, peer, Verb.WHOIS, request)
+    assert there == 0
+    (answer,) = [a for a in actions if isinstance(a, SendDatagram) and bench.verbs(peer, [a]) == [Verb.OK]]
+    assert answer.remote == bench.root.remote  # by the way that we would take
+    bench.now += 200
+    through_root = bench.say(peer, Verb.WHOIS, request, remote=bench.root.remote, hops=1)
+    assert Verb.OK in bench.verbs(peer, [a for a in through_root if getattr(a, "remote", None) == bench.root.remote])
+    there, _ = claimed(bench, peer, Verb.ECHO, b"x" * 100)
+    assert there == 28 + 100 + unproven.NAMING
+
+
+@pytest.mark.parametrize("hops", [0, 1])
+def test_our_addresses_are_pushed_over_proved_paths_only(hops):
+    bench = Bench(vl2=Recorder)
+    bench.meet(bench.root)
+    peer = bench.puppet(5)
+    bench.meet(peer)
+    forged = InetAddress(bytes((203, 0, 113, 9)), 9993)
+    actions = bench.say(peer, Verb.FRAME, b"trusted", remote=forged, hops=hops)
+    (push,) = [a for a in actions if isinstance(a, SendDatagram) and bench.verbs(peer, [a]) == [Verb.PUSH_DIRECT_PATHS]]
+    assert push.remote == peer.remote
+
+
+def test_a_peer_that_claims_to_be_everywhere_is_not_looked_for_everywhere():
+    bench = Bench()
+    peer = bench.puppet(5)
+    bench.meet(peer)
+    bench.pass_time(5_000)
+    asked = 0
+    for number in range(500):
+        remote = InetAddress(bytes((203, 0, 113, 9)), 1_000 + number)
+        asked += bench.verbs(peer, bench.say(peer, Verb.NOP, remote=remote)).count(Verb.HELLO)
+    assert asked == 8 * 4
+    bench.now += 1_000
+    remote = InetAddress(bytes((203, 0, 113, 9)), 9_999)
+    assert bench.verbs(peer, bench.say(peer, Verb.NOP, remote=remote)) == [Verb.HELLO]

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from ztpipe.wire.inetaddress import InetAddress
 
 FULL_HELLO_MS: Final = 60_000
+CONFIRMATIONS_PER_S: Final = 8
+"""Of one peer, and four seconds' worth at once: several of its addresses, each with several ports."""
 
 
 class Contact:
@@ -48,8 +50,11 @@ class Contact:
         return Outcome.HANDLED
 
     def confirm(self, now: int, peer: Peer, binding: int, remote: InetAddress) -> bool:
-        """Something authentic came directly from an unknown path: a HELLO there, once per second and path (gate 13)."""
-        if not peer.confirm_gate.allow(now, (binding, remote)):
+        """Something authentic came directly from an unknown path: a HELLO there, once per second and path (gate 13).
+
+        Not to any number of paths, beyond the reference: a peer can claim to be anywhere.
+        """
+        if not peer.confirm_gate.allow(now, (binding, remote)) or not peer.confirmations.take(now, CONFIRMATIONS_PER_S):
             return False
         self.core.hellos.send(now, peer, binding, remote)
         return True

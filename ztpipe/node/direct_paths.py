@@ -38,18 +38,20 @@ class DirectPaths:
     # -- sending --------------------------------------------------------------------------------------------------
 
     def push_if_due(self, now: int, peer: Peer, path: Path, *, direct: bool) -> None:
-        """After the receipt of anything authentic from a peer we trust; over the path it came on (gate 12)."""
+        """After the receipt of anything authentic from a peer we trust; over the path it came on (gate 12), or, if that
+        is nobody's proved path, over the one that we use."""
         interval = INTERVAL_RELAYED_MS
         if direct:
             interval = INTERVAL_DIRECT_MS * (LOW_BANDWIDTH_FACTOR if self.core.settings.low_bandwidth else 1)
         if now - peer.last_push < interval or not peer.trusted(now):
             return
         records = self._our_addresses()
-        if not records:
+        route = (path, direct) if path.refs else self.core.switch.route(now, peer)
+        if not records or route is None:
             return
         peer.last_push = now
         for packet in _in_packets(records):
-            self.core.send_on(now, peer, path, Verb.PUSH_DIRECT_PATHS, packet.encode(), compress=True)
+            self.core.send_on(now, peer, route[0], Verb.PUSH_DIRECT_PATHS, packet.encode(), compress=True)
 
     def _our_addresses(self) -> list[InetAddress]:
         """Mapped addresses, then the sockets', then what others reported; each once."""

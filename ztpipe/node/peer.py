@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from ztpipe.node.budget import TokenBucket
 from ztpipe.node.path import EXPIRED_MS, TRUST_MS, UNKNOWN_LATENCY, Path, PeerPath
 from ztpipe.node.ratelimit import NEVER, BurstGate, IntervalGate, KeyedGate
 from ztpipe.node.tally import Traffic
@@ -45,6 +46,7 @@ class Peer:
     __slots__ = (
         "address",
         "confirm_gate",
+        "confirmations",
         "hint_gate",
         "identity",
         "installed",
@@ -84,6 +86,7 @@ class Peer:
         self.version_gate = IntervalGate(VERSION_GATE_MS)
         self.push_gate = BurstGate(PUSH_WINDOW_MS, PUSH_LIMIT)
         self.confirm_gate = KeyedGate(CONFIRM_GATE_MS, MAX_PATHS)
+        self.confirmations = TokenBucket()
         self.redirect: Redirect | None = None
         self.traffic = Traffic()
         self.installed: InstallPeer | None = None

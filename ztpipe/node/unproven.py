@@ -38,8 +38,11 @@ class Unproven:
 
     def fits(self, ctx: PacketContext, length: int) -> bool:
         """May an answer with `length` bytes of payload go where the packet came from?"""
-        if ctx.hops or HEADER + length <= ctx.size + NAMING:
+        if HEADER + length <= ctx.size + NAMING:
             return True
+        if ctx.hops:  # anybody can claim that there was a relay: it must be one we know
+            path = self.core.paths.find(ctx.binding, ctx.remote)
+            return path is not None and path.refs > 0
         peer = self.core.known(ctx.peer.address)
         return peer is not None and peer.path(ctx.binding, ctx.remote) is not None
 
@@ -47,6 +50,9 @@ class Unproven:
         """The path for an answer with `length` bytes of payload; None: it has to wait."""
         if self.fits(ctx, length):
             return self.core.paths.get(ctx.binding, ctx.remote)
+        if ctx.hops:
+            route = self.core.switch.route(ctx.now, peer)
+            return route[0] if route is not None else None
         entry = peer.best_path(ctx.now)
         return entry.path if entry is not None and not entry.path.doubted else None
 
