@@ -275,6 +275,25 @@ def test_deferred_frames_are_retried_every_500_ms_for_5_s():
     assert bench.drops["rx_deferred_timeout"] == 1
 
 
+def test_one_sender_without_credentials_does_not_take_the_room_of_all():
+    bench = Bench(vl2=Recorder)
+    flood, other = bench.puppet(5), bench.puppet(6)
+    for puppet in (flood, other):
+        bench.meet(puppet)
+    bench.node._vl2.ready = False
+    bench.say(other, Verb.FRAME, b"mine")
+    for number in range(300):
+        bench.say(flood, Verb.FRAME, number.to_bytes(2, "big"))
+    assert bench.drops == {"rx_deferred_source_full": 300 - 32}
+    bench.node._vl2.seen.clear()
+    bench.node._vl2.ready = True
+    bench.pass_time(500)
+    assert [payload for _, payload, _ in bench.node._vl2.seen] == [b"mine", *(n.to_bytes(2, "big") for n in range(32))]
+    bench.node._vl2.ready = False
+    bench.say(flood, Verb.FRAME, b"again")
+    assert bench.drops == {"rx_deferred_source_full": 300 - 32}
+
+
 def test_credentials_release_deferred_frames_at_once():
     bench = Bench(vl2=Recorder)
     peer = bench.puppet(5)

@@ -5,7 +5,7 @@ Bounded by number, per sender and in all; the oldest gives way.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ TIMEOUT_MS: Final = 5_000
 MAX_SEALED: Final = 256
 MAX_SEALED_PER_SOURCE: Final = 32
 MAX_PARKED: Final = 256
+MAX_PARKED_PER_SOURCE: Final = 32
 
 
 class Sealed(NamedTuple):
@@ -29,12 +30,13 @@ class Sealed(NamedTuple):
 class Deferral:
     """The two waiting rooms. Methods that may have to throw something out return the drop reason."""
 
-    __slots__ = ("_parked", "_sealed", "_sealed_count")
+    __slots__ = ("_parked", "_parked_of", "_sealed", "_sealed_count")
 
     def __init__(self) -> None:
         self._sealed: dict[int, deque[tuple[int, Sealed]]] = {}
         self._sealed_count = 0
         self._parked: deque[tuple[int, PacketContext]] = deque()
+        self._parked_of: Counter[int] = Counter()
 
     # -- sealed: the sender's identity is not known ---------------------------------------------------------------
 
@@ -80,20 +82,26 @@ class Deferral:
     # -- parked: opened, but VL2 said DEFER -----------------------------------------------------------------------
 
     def park(self, ctx: PacketContext) -> str | None:
-        self._parked.append((ctx.now + TIMEOUT_MS, ctx))
+        """Keep it. One sender without credentials cannot take the room of all."""
+        if self._parked_of[ctx.peer.address] >= MAX_PARKED_PER_SOURCE:
+            return "rx_deferred_source_full"
+        self.park_again(ctx.now + TIMEOUT_MS, ctx)
         if len(self._parked) > MAX_PARKED:
-            self._parked.popleft()
+            _, oldest = self._parked.popleft()
+            self._parked_of[oldest.peer.address] -= 1
             return "rx_deferred_full"
         return None
 
     def park_again(self, deadline: int, ctx: PacketContext) -> None:
         """After another attempt: the time limit stays that of the first."""
         self._parked.append((deadline, ctx))
+        self._parked_of[ctx.peer.address] += 1
 
     def take_parked(self) -> list[tuple[int, PacketContext]]:
         """All parked packets, in arrival order."""
         parked = list(self._parked)
         self._parked.clear()
+        self._parked_of.clear()
         return parked
 
     def __len__(self) -> int:
