@@ -45,7 +45,7 @@ def name(row: Row) -> str:
 def packet_id(bench: Bench) -> int:
     """Of a packet that may be answered."""
     number = bench.random.getrandbits(64)
-    bench.node._vl1.replies.expect(bench.now, number)
+    bench.node._vl1.replies.expect(bench.now, number, bench.root.address)
     return number
 
 

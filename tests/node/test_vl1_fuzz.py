@@ -64,7 +64,7 @@ def test_authentic_nonsense_is_dropped(verb, payload, suite, hops):
 def test_authentic_replies_with_nonsense_bodies_are_dropped(verb, body, code):
     """OKs that answer a packet we really sent, and ERRORs."""
     BENCH.now += 1_000
-    BENCH.node._vl1.replies.expect(BENCH.now, 0x55)
+    BENCH.node._vl1.replies.expect(BENCH.now, 0x55, BENCH.root.address)
     BENCH.say(BENCH.root, Verb.OK, bytes((verb,)) + (0x55).to_bytes(8, "big") + body)
     BENCH.say(BENCH.root, Verb.ERROR, bytes((verb,)) + bytes(8) + bytes((code,)) + body)
 

@@ -68,6 +68,22 @@ def test_unexpected_ok_teaches_nothing(bench):
     assert bench.paths(peer) == []
 
 
+def test_nobody_answers_for_another(bench, peer):
+    """Relays see the IDs of what they pass on; beyond the reference."""
+    other = bench.puppet(6)
+    bench.hello(other)
+    bench.node.send_verb(bench.now, peer.address, Verb.ECHO, b"")
+    (echo,) = [o for o in bench.opened(peer, bench.collect()) if o.verb is Verb.ECHO]
+    answer = Ok(Verb.ECHO, echo.packet_id).encode()
+    bench.say(other, Verb.OK, answer)
+    assert (bench.drops["ok_unexpected"], bench.paths(other)) == (1, [])
+    bench.now += 29_999
+    bench.say(peer, Verb.OK, answer)
+    bench.now += 1
+    bench.say(peer, Verb.OK, answer)
+    assert bench.drops["ok_unexpected"] == 2
+
+
 def test_path_is_learned_from_an_expected_direct_ok_only(bench, peer):
     other = InetAddress(bytes((10, 2, 5, 77)), 1000)
     (hello,) = bench.opened(peer, bench.say(peer, Verb.ECHO, b"", remote=other))[1:]

@@ -37,7 +37,7 @@ class Contact:
             core.send_on(now, peer, core.paths.get(binding, remote), Verb.ECHO, b"")
         else:
             packet = core.seal(peer, Verb.ECHO, b"", mtu=core.physical.mtu_to(remote))
-            core.replies.expect(now, int.from_bytes(packet[:8], "big"))
+            core.replies.expect(now, int.from_bytes(packet[:8], "big"), peer.address)
             core.put_everywhere(now, remote, packet)
 
     def echo_received(self, ctx: PacketContext) -> Outcome:

@@ -76,7 +76,7 @@ class Hellos:
             minor=minor,
             revision=revision,
         )
-        core.replies.expect(now, packet_id)
+        core.replies.expect(now, packet_id, peer.address)
         payload = hello.encode()
         core.count_sent(peer, Verb.HELLO, payload)
         return seal(

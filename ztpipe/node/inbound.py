@@ -318,7 +318,7 @@ class Inbound:
         """OK counts only as an answer to something sent lately (vl1-behaviour §4.6)."""
         core = self.core
         ok = Ok.decode(ctx.payload)
-        if not core.replies.expects(ctx.now, ok.in_re_id):
+        if not core.replies.expects(ctx.now, ok.in_re_id, ctx.peer.address):
             core.drop("ok_unexpected")
             return Outcome.DROP
         if ok.in_re_verb == Verb.HELLO:

@@ -205,7 +205,7 @@ class PathMtu:
         payload = (MAGIC + bytes(2)).ljust(size - _OVERHEAD, b"\0")
         packet = core.seal(peer, Verb.ECHO, payload, mtu=size)
         packet_id = int.from_bytes(packet[:8], "big")
-        core.replies.expect(now, packet_id)
+        core.replies.expect(now, packet_id, peer.address)
         search.packet_ids.add(packet_id)
         core.emit(SendDatagram(path.binding, path.remote, packet, whole=True))
 

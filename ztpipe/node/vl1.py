@@ -316,7 +316,7 @@ class Vl1Engine:
             self.drop("send_oversize")
             return
         if register or verb in ANSWERABLE:
-            self.replies.expect(now, int.from_bytes(packet[:8], "big"))
+            self.replies.expect(now, int.from_bytes(packet[:8], "big"), peer.address)
         for datagram in datagrams:
             self.put(now, path, datagram)
 
