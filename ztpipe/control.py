@@ -358,7 +358,8 @@ class Control:
         self._drain()
 
     async def _reassert(self) -> None:
-        if self.secondary.renew(self.clock.now()):
+        now = self.clock.now()
+        if self.secondary.renew(now, lambda: max((peer.last_receive for peer in self.node.peers(now)), default=0)):
             log.info("offline: trying another secondary port", port=self.bindings.ports[1])
         await self.surroundings.reassert()
 

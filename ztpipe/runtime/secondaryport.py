@@ -27,9 +27,15 @@ class SecondaryPort:
     def set_online(self, now: int, online: bool) -> None:
         self._online, self._since = online, now
 
-    def renew(self, now: int) -> bool:
-        """Choose another one if we are offline for long, and again after as long; the next rebinding opens it."""
+    def renew(self, now: int, last_heard: Callable[[], int]) -> bool:
+        """Choose another one if we are offline for long, and again after as long; the next rebinding opens it.
+
+        `last_heard`: when anybody was. Where nobody is a root, peers may be reached all the same.
+        """
         if self._fixed or self._online or now - self._since <= OFFLINE_MS:
+            return False
+        self._since = max(last_heard(), self._since)
+        if now - self._since <= OFFLINE_MS:
             return False
         self._since = now
         port = self._pick()
