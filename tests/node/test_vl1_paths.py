@@ -113,6 +113,29 @@ def test_a_full_list_gives_up_the_path_that_was_not_heard_for_longest() -> None:
     assert GLOBAL in remotes
 
 
+def test_a_full_table_of_paths_gives_up_unused_ones_and_keeps_those_of_peers() -> None:
+    table = PathTable(capacity=300)
+    used = [table.get(1, InetAddress(bytes((10, 0, number >> 8, number & 255)), 1)) for number in range(200)]
+    for path in used:
+        path.refs = 1
+    for number in range(1_000):
+        table.get(1, InetAddress(bytes((10, 1, number >> 8, number & 255)), 1))
+    assert len(table) == 300
+    assert all(table.find(1, path.remote) is path for path in used)
+
+
+def test_what_a_peer_learned_is_kept_in_a_full_table() -> None:
+    """Else it would not be heard on it any more: its next packet would count for another object."""
+    bench = Bench()
+    peer = bench.puppet(5)
+    bench.node._vl1.paths.capacity = 0
+    bench.meet(peer)
+    entry = bench.node._vl1.known(peer.address).path(1, peer.remote)
+    bench.now += 10_000
+    bench.say(peer, Verb.ECHO)
+    assert entry.path.last_in == bench.now
+
+
 # -- roots -------------------------------------------------------------------------------------------------------------
 
 

@@ -244,6 +244,7 @@ class Inbound:
                 return PathNews.QUESTIONED if core.contact.confirm(now, peer, binding, remote) else None
             news = PathNews.LEARNED
             entry = peer.learn(now, core.paths.get(binding, remote))
+            core.paths.keep(entry.path)
             core.unproven.proved(now, peer, entry.path)
             core.event("path_learned", peer=peer.address, binding=binding, remote=remote)
             if core.topology.is_root(peer.address):

@@ -19,6 +19,7 @@ ECHO_GATE_MS: Final = 166
 UNKNOWN_LATENCY: Final = 0xFFFF
 _MAX_AGE: Final = 140_000
 _DEAD_PENALTY: Final = 65_535
+_LOOK_AT: Final = 64
 
 PathKey = tuple[int, "InetAddress"]
 
@@ -129,7 +130,7 @@ class PathTable:
 
     __slots__ = ("_paths", "capacity")
 
-    def __init__(self, capacity: int = 16_384) -> None:
+    def __init__(self, capacity: int = 65_536) -> None:
         self.capacity = capacity
         self._paths: dict[PathKey, Path] = {}
 
@@ -137,7 +138,10 @@ class PathTable:
         return self._paths.get((binding, remote))
 
     def get(self, binding: int, remote: InetAddress) -> Path:
-        """The path, made if need be. In a full table the oldest unused of a few gives way, else it is not kept."""
+        """The path, made if need be. In a full table an unused one of the oldest gives way, else it is not kept.
+
+        A root has a path to each of its peers over each of its ports.
+        """
         key = (binding, remote)
         path = self._paths.get(key)
         if path is None:
@@ -146,11 +150,17 @@ class PathTable:
                 self._paths[key] = path
         return path
 
+    def keep(self, path: Path) -> None:
+        """A peer has learned it: it stays, even in a full table. Peers have few paths each."""
+        self._paths.setdefault(path.key, path)
+
     def _make_room(self) -> bool:
-        for _, (key, path) in zip(range(64), self._paths.items(), strict=False):
+        for _ in range(min(_LOOK_AT, len(self._paths))):
+            key = next(iter(self._paths))
+            path = self._paths.pop(key)
             if path.refs == 0:
-                del self._paths[key]
                 return True
+            self._paths[key] = path  # in use: not looked at again soon
         return False
 
     def housekeeping(self, now: int) -> None:
