@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ztpipe.kernel._kernel import lib
-from ztpipe.worker import BATCH, Worker
+from ztpipe.worker import Worker
 
 __all__ = ["loop"]
 
@@ -17,4 +17,4 @@ def loop(w: Worker) -> None:
     w.watch(from_peer, to_tap)
 
     while w.running:
-        w.pace(lib.zt_seal(crypto, BATCH) + lib.zt_open(crypto, BATCH))
+        w.turns(crypto=crypto)

@@ -6,7 +6,7 @@ On one or two cores this is faster than separate processes: a frame crosses with
 from __future__ import annotations
 
 from ztpipe.kernel._kernel import lib
-from ztpipe.worker import BATCH, Worker
+from ztpipe.worker import Worker
 
 __all__ = ["loop"]
 
@@ -28,6 +28,4 @@ def loop(w: Worker) -> None:
     w.watch(from_open)
 
     while w.running:
-        out = lib.zt_tap_pull(tap, BATCH) + lib.zt_seal(crypto, BATCH) + lib.zt_udp_push(udp, BATCH)
-        back = lib.zt_udp_pull(udp, BATCH) + lib.zt_open(crypto, BATCH) + lib.zt_tap_push(tap, BATCH)
-        w.pace(out + back)
+        w.turns(tap=tap, crypto=crypto, udp=udp)

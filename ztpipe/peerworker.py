@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ztpipe.kernel._kernel import lib
-from ztpipe.worker import BATCH, Worker
+from ztpipe.worker import Worker
 
 __all__ = ["loop"]
 
@@ -16,4 +16,4 @@ def loop(w: Worker) -> None:
     w.watch(from_crypto)
 
     while w.running:
-        w.pace(lib.zt_udp_push(udp, BATCH) + lib.zt_udp_pull(udp, BATCH))
+        w.turns(udp=udp)

@@ -3,10 +3,10 @@
 A worker file is one visible loop::
 
     while w.running:
-        w.pace(lib.zt_tap_pull(tap, BATCH) + lib.zt_tap_push(tap, BATCH))
+        w.turns(tap=tap)
 
-`pace` goes on at once while there is work, and sleeps without (the protocol: kernel/pace.c). Between a wake-up and the
-stages there is nothing but the return from one C function; what concerns Python comes back as bits of its result.
+In C, turn follows turn while there is work, and the worker sleeps without (kernel/turn.c, kernel/pace.c). `turns` comes
+back when something is Python's: punts, a command, a heartbeat, a descriptor in error, SIGTERM.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from ztpipe.shm.counters import INDEX, Counters
 from ztpipe.shm.rings import RingRegion, RingSet
 from ztpipe.shm.tables import Tables
 
-__all__ = ["BATCH", "Boot", "End", "Source", "Worker", "launch"]
+__all__ = ["Boot", "End", "Source", "Worker", "launch"]
 
-#: Records per call of a stage.
-BATCH: Final = 32
+#: Records that a stage handles in one turn.
+_BATCH: Final = 32
 #: Slots of a ring that one turn fills and empties: as few as keep the batches long, so that they stay in the cache.
 _PRIVATE_SLOTS: Final = 4
 _HEARTBEAT_US: Final = 1_000_000
@@ -184,6 +184,7 @@ class Worker:
                 "spin_us": boot.spin_us,
             },
         )
+        self._turn: Any = ffi.new("struct zt_turn *")
         lib.zt_bell_awake(self._bell)
 
     # ---- wiring ------------------------------------------------------------------------------------------------
@@ -258,13 +259,14 @@ class Worker:
 
     # ---- the loop ----------------------------------------------------------------------------------------------
 
-    def pace(self, handled: int) -> None:
-        """End a turn that handled so many records: go on, or sleep when there were none."""
-        if todo := lib.zt_pace(self._pace, handled):
-            self._attend(todo)
+    def turns(self, *, tap: Any = ffi.NULL, crypto: Any = ffi.NULL, udp: Any = ffi.NULL) -> None:
+        """Turns of these stages until one leaves something to Python, and that."""
+        turn = self._turn
+        turn.tap, turn.crypto, turn.udp = tap, crypto, udp
+        self._attend(lib.zt_turns(turn, self._pace, _BATCH))
 
     def _attend(self, todo: int) -> None:
-        """What a turn's end has left to Python: ZT_PACE_* bits."""
+        """What a turn has left to Python: ZT_PACE_* bits."""
         if todo & lib.ZT_PACE_PUNTS:
             self._flush_punts()
         if todo & lib.ZT_PACE_COMMANDS:
@@ -277,6 +279,8 @@ class Worker:
                 source.arm(held=self.context.held)
         if todo & lib.ZT_PACE_BEAT:
             self._beat()
+        if todo & lib.ZT_PACE_STOP:
+            self.running = False
 
     def _flush_punts(self) -> None:
         """Send what the stages punted in this turn to control, as one message."""
@@ -336,15 +340,11 @@ class Worker:
         """Tell control, which logs it: a worker does without a logging library, that is, without its memory."""
         self._uplink.send(MessageKind.EVENT, event, fields)
 
-    def stop(self, *_: object) -> None:
-        """End after this turn; safe in a signal handler."""
-        self.running = False
-        os.eventfd_write(self.boot.bell_fd, 1)
-
     # ---- start and end -----------------------------------------------------------------------------------------
 
     def __enter__(self) -> Worker:
-        signal.signal(signal.SIGTERM, self.stop)
+        if code := lib.zt_stop_at_sigterm(self.boot.bell_fd):
+            raise OSError(-code, "no handler for SIGTERM")
         self._uplink.send(MessageKind.READY, os.getpid())
         return self
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import select
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -196,3 +199,48 @@ def test_a_broken_descriptor_is_named(bench: Bench) -> None:
     bench.data = os.open(os.devnull, os.O_RDONLY)
     assert bench.turn(0) == lib.ZT_PACE_BROKEN
     assert bench.pace.broken == bench.source_fd
+
+
+def test_turns_end_when_something_is_pythons(bench: Bench) -> None:
+    stages = ffi.new("struct zt_turn *")
+    threading.Timer(0.05, bench.publish).start()  # wakes, and is not Python's
+    threading.Timer(0.15, lambda: os.write(bench.commands, b"x")).start()
+    assert lib.zt_turns(stages, bench.pace, 32) == lib.ZT_PACE_COMMANDS
+    assert bench.count("bells") == 1
+    assert bench.count("turns") > 1
+
+
+_STOPPED = """
+import os, select, signal, sys
+from ztpipe.kernel._kernel import ffi, lib
+from ztpipe.shm.bells import Bells
+from ztpipe.shm.counters import Counters
+from ztpipe.shm.region import Region
+bells, counters, tables = Bells.create(1), Counters.create(["a"]), Region.private(lib.zt_tables_size(2, 2, 2, 2, 0))
+context = lib.zt_context_new(
+    ffi.cast("struct zt_tables *", tables.pointer), ffi.NULL, counters.block(0), bells.flag(0), 0
+)
+epoll = select.epoll()
+epoll.register(bells.fds[0], select.EPOLLIN | select.EPOLLET)
+pace, stages = ffi.new("struct zt_pace *"), ffi.new("struct zt_turn *")
+pace.c, pace.epoll, pace.bell, pace.commands = context, epoll.fileno(), bells.fds[0], -1
+pace.next_beat = lib.zt_microseconds() + 60_000_000
+assert lib.zt_stop_at_sigterm(bells.fds[0]) == 0
+if sys.argv[1] == "before":
+    os.kill(os.getpid(), signal.SIGTERM)
+print("here", flush=True)
+assert lib.zt_turns(stages, pace, 32) == lib.ZT_PACE_STOP
+assert lib.zt_turns(stages, pace, 32) == lib.ZT_PACE_STOP
+"""
+
+
+@pytest.mark.parametrize("when", ["before", "asleep"])
+def test_sigterm_ends_the_turns(when: str) -> None:
+    command = [sys.executable, "-c", _STOPPED, when]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "here\n"
+        if when == "asleep":
+            time.sleep(0.2)
+            worker.send_signal(signal.SIGTERM)
+        assert worker.wait(20) == 0

@@ -13,6 +13,7 @@
 #define ZT_PACE_BEAT 4u     /* the heartbeat is due */
 #define ZT_PACE_ARM 8u      /* a source's descriptors must be armed, or disarmed: see struct zt_source */
 #define ZT_PACE_BROKEN 16u  /* the descriptor `broken` reports an error */
+#define ZT_PACE_STOP 32u    /* SIGTERM came (turn.h) */
 
 /* Descriptors that a stage pulls from, to be listened to only while its output has room. */
 struct zt_source {

@@ -1,4 +1,4 @@
-/* The stages (stages.h): what a worker's loop calls, once per batch. */
+/* The stages (stages.h): what a worker's turn consists of, one call per batch. */
 struct zt_tap;
 struct zt_crypto;
 struct zt_udp;

@@ -1,4 +1,4 @@
-/* stages.h: what a worker's Python loop calls, once per batch. Each stage lives in a file of its own:
+/* stages.h: what a worker's turn consists of (turn.c), one call per batch. Each stage lives in a file of its own:
  *   tap.c   pull: TAP -> ring to crypto          push: ring from crypto -> TAP
  *   seal.c  ring from tap -> ring to peer        open.c  ring from peer -> ring to tap
  *   udp.c   pull: sockets -> ring to crypto      push: ring from crypto -> sockets
