@@ -2,9 +2,13 @@
 
     python -m tests.bench.throughput --targets [GROUP ...] [--rounds 3] [--seconds 3] [--json FILE]
 
-Each group has a laboratory of its own, in which all of its pairs are up and are measured in alternation; a ratio is
-that of medians. With `--json FILE` groups measured earlier are kept and shown too, so that the table can be filled in
-slices. Group "suite 1" needs ZT_REFERENCE_SUITE1, a zerotier-one without AES (1.4 or older).
+Each group has a laboratory of its own, in which all of its pairs are up and are measured in alternation. Figures are
+medians over the rounds; a ratio is the median of the rounds' ratios, because the machine's speed drifts from one
+round to the next. With `--json FILE` groups measured earlier are kept and shown too, so that the table can be filled
+in slices. Group "suite 1" needs ZT_REFERENCE_SUITE1, a zerotier-one without AES (1.4 or older).
+
+TCP is measured with CUBIC, the default of Linux, whatever the host's default is. BBR sends at the rate that it
+estimates and so leaves CPUs idle that CUBIC uses; group "BBR" measures it where the kernel has it.
 """
 
 from __future__ import annotations
@@ -29,12 +33,14 @@ from ztpipe.lab.traffic import CpuMeter, iperf, ping, proportional_memory
 
 LAYOUTS: Final = ("pipeline", "fused")
 _REFERENCE: Final = "zerotier-one"
+_CONGESTION: Final = "cubic"
 _POOR: Final = ("tx-udp-segmentation", "gro", "tso")
 _NETWORKS: Final = 10
+_AVAILABLE: Final = Path("/proc/sys/net/ipv4/tcp_available_congestion_control")
 _IDLE_SECONDS: Final = 20.0
 
 Row = dict[str, float]
-Measured = dict[str, Row]  # column (zerotier-one, pipeline, fused) -> figure -> median
+Measured = dict[str, list[Row]]  # column (zerotier-one, pipeline, fused) -> one row per round
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +128,11 @@ def _with_many_networks(lab: Lab) -> dict[str, Pair]:
 # ---- figures -------------------------------------------------------------------------------------------------------
 
 
-def _tcp(pair: Pair, seconds: float, *, streams: Iterable[int] = (1,)) -> Row:
+def _tcp(pair: Pair, seconds: float, *, streams: Iterable[int] = (1,), congestion: str = _CONGESTION) -> Row:
     row: Row = {}
     for count in streams:
         meter = CpuMeter(pair.pids()).start()
-        found = iperf(pair.a, pair.b, pair.target, seconds=seconds, streams=count)
+        found = iperf(pair.a, pair.b, pair.target, seconds=seconds, streams=count, congestion=congestion)
         row[f"tcp{count}"] = found.gbit
         row[f"cpu{count}"] = meter.total() / (found.bytes / 1e9) if found.bytes else float("inf")
     return row
@@ -148,7 +154,8 @@ def _round_trips(pair: Pair, seconds: float) -> Row:
 
 def _loaded(pair: Pair, seconds: float) -> Row:
     """Round trips while one TCP stream takes all it can."""
-    load = threading.Thread(target=iperf, args=(pair.a, pair.b, pair.target), kwargs={"seconds": seconds + 1})
+    how = {"seconds": seconds + 1, "congestion": _CONGESTION}
+    load = threading.Thread(target=iperf, args=(pair.a, pair.b, pair.target), kwargs=how)
     load.start()
     time.sleep(0.7)
     answer = ping(pair.a, pair.target, count=int(seconds / 0.02), interval=0.02)
@@ -180,6 +187,14 @@ GROUPS: Final[dict[str, Group]] = {
             Target("TCP, 1 stream", "tcp1", (3.5, 4.0), "Gbit/s"),
             Target("TCP, 4 streams", "tcp4", (3.5, 4.5), "Gbit/s"),
             Target("CPU, both gateways, 1 stream", "cpu1", (0.30, 0.22), "s/GB", at_most=True),
+        ),
+    ),
+    "BBR": Group(
+        lambda lab: _columns(_twins())(lab),
+        lambda pair, seconds: _tcp(pair, seconds, streams=(1, 4), congestion="bbr"),
+        (
+            Target("TCP, 1 stream, BBR", "tcp1", (3.5, 4.0), "Gbit/s"),
+            Target("TCP, 4 streams, BBR", "tcp4", (3.5, 4.5), "Gbit/s"),
         ),
     ),
     "udp": Group(
@@ -238,19 +253,16 @@ GROUPS: Final[dict[str, Group]] = {
 
 
 def run(name: str, rounds: int, seconds: float) -> Measured:
-    """One group in a laboratory of its own; medians over the rounds."""
+    """One group in a laboratory of its own."""
     group = GROUPS[name]
-    samples: dict[str, list[Row]] = {}
+    samples: Measured = {}
     with Lab("zpt") as lab:
         pairs = group.pairs(lab)
         for number in range(rounds):
             for column, pair in pairs.items():
                 print(f"{name}: round {number + 1}/{rounds}: {column}", file=sys.stderr)
                 samples.setdefault(column, []).append(group.measure(pair, seconds))
-    return {
-        column: {figure: statistics.median(row[figure] for row in rows) for figure in rows[0]}
-        for column, rows in samples.items()
-    }
+    return samples
 
 
 def table(measured: Mapping[str, Measured]) -> Table:
@@ -269,11 +281,13 @@ def table(measured: Mapping[str, Measured]) -> Table:
 
 
 def _cells(target: Target, found: Measured) -> list[str]:
-    base = found.get(_REFERENCE, {}).get(target.figure)
-    cells = [target.title, "" if base is None else f"{base:.3g} {target.unit}"]
+    base = [row[target.figure] for row in found.get(_REFERENCE, [])]
+    cells = [target.title, f"{statistics.median(base):.3g} {target.unit}" if base else ""]
     for layout in LAYOUTS:
-        value = found[layout][target.figure]
-        compared = value if target.absolute else value / base if base else float("nan")
+        values = [row[target.figure] for row in found[layout]]
+        value = statistics.median(values)
+        ratios = [ours / theirs if theirs else float("nan") for ours, theirs in zip(values, base, strict=False)]
+        compared = value if target.absolute else statistics.median(ratios)
         text = f"{value:.3g} {target.unit}" if target.absolute else f"{value:.3g} ({compared:.2f}×)"
         cells += [text, target.goal(layout), "yes" if target.holds(compared, layout) else "no"]
     return cells
@@ -281,12 +295,15 @@ def _cells(target: Target, found: Measured) -> list[str]:
 
 def main(names: list[str], rounds: int, seconds: float, kept: Path | None) -> None:
     """Measure and print; exits with a message for an unknown group or a missing reference."""
-    names = names or [name for name in GROUPS if name != "suite 1" or "ZT_REFERENCE_SUITE1" in os.environ]
+    lacking = {"suite 1": "ZT_REFERENCE_SUITE1" not in os.environ, "BBR": "bbr" not in _AVAILABLE.read_text().split()}
+    names = names or [name for name in GROUPS if not lacking.get(name)]
     if unknown := [name for name in names if name not in GROUPS]:
         sys.exit(f"no such group: {', '.join(unknown)}; known: {', '.join(GROUPS)}")
     if "ZT_REFERENCE" not in os.environ and names != ["rest"]:
         sys.exit("targets are ratios to zerotier-one: set ZT_REFERENCE to its path")
-    if "suite 1" in names and "ZT_REFERENCE_SUITE1" not in os.environ:
+    if "BBR" in names and lacking["BBR"]:
+        sys.exit(f"group BBR needs that in {_AVAILABLE}")
+    if "suite 1" in names and lacking["suite 1"]:
         sys.exit("group suite 1 needs a zerotier-one without AES (1.4 or older): set ZT_REFERENCE_SUITE1 to its path")
     measured: dict[str, Measured] = json.loads(kept.read_text()) if kept is not None and kept.exists() else {}
     for name in names:

@@ -71,11 +71,13 @@ def iperf(
     rate: str = "0",
     port: int = 5201,
     omit: int = 0,
+    congestion: str = "",
 ) -> Throughput:
-    """One iperf3 run from `source` to `sink`. `udp_payload` 0: TCP."""
+    """One iperf3 run from `source` to `sink`. `udp_payload` 0: TCP; `congestion` "": the host's default."""
     with iperf_server(sink, port):
         argv = ["iperf3", "-J", "-c", target, "-p", str(port), "-t", str(seconds), "-P", str(streams)]
         argv += ["-O", str(omit)] if omit else []
+        argv += ["-C", congestion] if congestion and not udp_payload else []
         argv += ["-u", "-l", str(udp_payload), "-b", rate, "-w", "400K"] if udp_payload else []
         done = source.run(*argv, timeout=seconds + omit + 20, check=False)
     try:
