@@ -106,7 +106,7 @@ def outage(site: Site, event: Callable[[Site], float | None], limit: float) -> f
     output = running.communicate(timeout=60)[0]
     replies = [float(stamp) for stamp in re.findall(r"^\[([\d.]+)\].*time=", output, re.M)]
     after = [stamp for stamp in replies if stamp > at]
-    return max(later - earlier for earlier, later in pairwise((at, *after, max(at + limit, *after[-1:]))))
+    return max(later - earlier for earlier, later in pairwise((at, *after, max([at + limit, *after[-1:]]))))
 
 
 # ---- events ---------------------------------------------------------------------------------------------------------
