@@ -222,7 +222,7 @@ def main() -> int:
         for name in names:
             times = by_name[name]
             middle = statistics.median(times) if times else 0.0
-            cells.append("-" if not times else f"> {options.limit:.0f}" if middle >= options.limit else f"{middle:.1f}")
+            cells.append("-" if not times else f"> {options.limit:.0f}" if middle > options.limit - 1 else f"{middle:.1f}")
         shown.add_row(event, *cells)
     console.print(shown)
     return 0
