@@ -39,7 +39,7 @@ struct zt_socket {
     uint32_t binding;
     bool v6;
     int64_t plain_until; /* no UDP_SEGMENT before this time */
-    uint32_t singles;    /* datagrams received one by one since GRO last gathered any */
+    int32_t gathered;    /* grows with datagrams that GRO gathered, falls with those it did not; see udp.c */
 };
 
 #define ZT_SOCKETS 256u

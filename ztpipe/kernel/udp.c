@@ -22,7 +22,8 @@
 #define WAITING 32u            /* messages per recvmmsg */
 #define STRIDE (UDP_PAYLOAD + 1 + 4096 + 320) /* of their buffers: not all in the same sets of the caches */
 #define PLAIN_BYTES 10240u     /* longer than any VL1 packet; without GRO no message need be longer */
-#define SINGLES 16u            /* so many datagrams in a row that GRO did not gather, and they are taken by recvmmsg */
+#define SINGLES 16             /* so many more datagrams that GRO did not gather than such that it did, and recvmmsg takes them */
+#define GATHERED 1024          /* so many that it did count at most: a burst of strangers' does not make a stream be taken by recvmmsg */
 
 /* Messages of one socket that recvmmsg gave; those from `next` on are still to be taken. */
 struct zt_waiting {
@@ -212,8 +213,11 @@ static bool describe(struct zt_udp *u, uint32_t binding, struct zt_rec *rec, con
     return true;
 }
 
-/* Give up on gathering after so many single datagrams, until there is a batch again. */
-static void judge_gro(struct zt_socket *s, uint32_t nseg) { s->singles = nseg != 1 ? 0 : s->singles < SINGLES ? s->singles + 1 : SINGLES; }
+/* Is gathering worth it? recvmmsg takes single datagrams faster, but has to copy what was gathered. */
+static void judge_gro(struct zt_socket *s, uint32_t nseg) {
+    int32_t sum = nseg == 1 ? s->gathered - 1 : s->gathered + (int32_t)nseg;
+    s->gathered = sum > GATHERED ? GATHERED : sum < -SINGLES ? -SINGLES : sum;
+}
 
 /* One receive call, for what GRO has gathered: into its place. How many messages it gave; 0: the socket is empty; -1: no room. */
 static int pull_gathered(struct zt_udp *u, struct zt_socket *s) {
@@ -320,7 +324,7 @@ int zt_udp_pull(struct zt_udp *u, int budget) {
         u->pull_turn %= u->sockets.count;
         struct zt_socket *s = &u->sockets.at[u->pull_turn];
         bool empty = false;
-        int r = gro && s->singles < SINGLES ? pull_gathered(u, s) : pull_many(u, s, &empty);
+        int r = gro && s->gathered > -SINGLES ? pull_gathered(u, s) : pull_many(u, s, &empty);
         room = r >= 0 && u->waiting.next == u->waiting.got;
         handled += r > 0 ? r : 0;
         empty = empty || r <= 0;
