@@ -222,7 +222,8 @@ def main() -> int:
         for name in names:
             times = by_name[name]
             middle = statistics.median(times) if times else 0.0
-            cells.append("-" if not times else f"> {options.limit:.0f}" if middle > options.limit - 1 else f"{middle:.1f}")
+            over = f"> {options.limit:.0f}" if middle > options.limit - 1 else f"{middle:.1f}"
+            cells.append(over if times else "-")
         shown.add_row(event, *cells)
     console.print(shown)
     return 0
