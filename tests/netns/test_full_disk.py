@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -48,10 +49,10 @@ def fill(directory: Path) -> Path:
     return filler
 
 
-def kept(home: Path) -> dict[str, bytes]:
+def kept(home: Path, without: Collection[str] = ()) -> dict[str, bytes]:
     """What must survive, byte for byte or as something newer that is whole."""
     names = ("identity.secret", "identity.public", "authtoken.secret", "local.conf", "planet")
-    return {name: (home / name).read_bytes() for name in names}
+    return {name: (home / name).read_bytes() for name in names if name not in without}
 
 
 def whole(node: LabNode, nwid: str) -> None:
@@ -88,6 +89,30 @@ def test_a_full_disk(pair: Pair) -> None:
     second.wait_for("the new name", lambda: second.network(pair.nwid)["name"] == "room", 10)
     second.wait_for("its cache", lambda: b"room" in (second.home / "networks.d" / f"{pair.nwid}.conf").read_bytes(), 10)
     assert all(node.stop() == 0 for node in pair.nodes)
+
+
+def test_a_restart_without_room() -> None:
+    """The node comes up as it was; what the controller has can be read, and nothing is written until the next start."""
+    with contextlib.ExitStack() as stack:
+        lab = stack.enter_context(Lab("zpf"))
+        stack.enter_context(small_disk(lab.directory))
+        node = Gateway(lab.namespace("a"), lab.directory)
+        node.start()
+        nwid = node.create_network(name="kept")
+        node.join(nwid)
+        assert node.stop() == 0
+        shutil.rmtree(node.home / "run", ignore_errors=True)
+        fill(lab.directory)
+        before, records = kept(node.home, without=("local.conf",)), node.home / "controller.d" / "controller.db"
+        stored = records.read_bytes()
+        node.start()
+        assert [network["id"] for network in node.api("GET", "/network")] == [nwid]
+        path = f"/controller/network/{nwid}"
+        assert node.api("GET", path)["name"] == "kept"
+        assert node.api_raw("POST", path, {"name": "other"})[0] == 503
+        assert node.api("GET", path)["name"] == "kept"
+        assert node.stop() == 0
+        assert (kept(node.home, without=("local.conf",)), records.read_bytes()) == (before, stored)
 
 
 def test_a_first_start_without_room(tmp_path: Path) -> None:

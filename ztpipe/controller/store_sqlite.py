@@ -23,6 +23,7 @@ FILE_NAME: Final = "controller.db"
 SCHEMA_VERSION: Final = 3
 LOCKED_MS: Final = 250
 """How long a write waits for another process that has the file locked; the node waits with it."""
+_NO_ROOM: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
 APPLICATION_ID: Final = 0x7A746370  # "ztcp": tells our file from any other SQLite file
 
 _SCHEMA: Final = """
@@ -72,12 +73,15 @@ _SAVE_MEMBER: Final = "INSERT OR REPLACE INTO member (nwid, address, revision, o
 class SqliteStore:
     """A `Store` in `<directory>/controller.db`, mode 0600; made if missing.  Every failure is a StoreError.
 
-    `imported` is the number of networks taken over from the reference's files when the file was made.
+    `imported` is the number of networks taken over from the reference's files when the file was made. Where there is
+    no room for what SQLite keeps beside the file, a file that was closed in order is read, and `read_only`: a full disk
+    at a restart must not stop the node. Writing fails until the next start.
     """
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / FILE_NAME
         self.imported = 0
+        self.read_only = False
         self._locked = False  # by another process when we last looked: then nothing waits for it
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -89,9 +93,22 @@ class SqliteStore:
         try:
             with self._failures("cannot open the controller's database"):
                 self._prepare()
-        except StoreError:
+        except StoreError as error:
             self._db.close()
-            raise
+            if not (_no_room(error) and self._open_to_read()):
+                raise
+
+    def _open_to_read(self) -> bool:
+        """Whether the file is of this format and complete without its journal."""
+        journal = self.path.with_name(f"{FILE_NAME}-wal")
+        if journal.exists() and journal.stat().st_size:
+            return False
+        self._db = sqlite3.connect(f"{self.path.absolute().as_uri()}?immutable=1", uri=True, isolation_level=None)
+        made = [self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
+        self.read_only = made == [APPLICATION_ID, SCHEMA_VERSION]
+        if not self.read_only:
+            self._db.close()
+        return self.read_only
 
     def close(self) -> None:
         """Flush and close the file; the store is unusable afterwards."""
@@ -275,6 +292,11 @@ class SqliteStore:
         if not isinstance(value, dict):
             raise StoreError(f"{self.path}: the object of {key} is not a JSON object")
         return value
+
+
+def _no_room(error: StoreError) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, sqlite3.OperationalError) and cause.sqlite_errorcode & 0xFF in _NO_ROOM
 
 
 def _network_row(record: JsonObject) -> tuple[object, ...]:

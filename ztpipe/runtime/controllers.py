@@ -10,6 +10,8 @@ import secrets
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+import structlog
+
 from ztpipe.config import Config
 from ztpipe.controller.actions import ControllerAction, LocalConfig, LocalError, SendPacket
 from ztpipe.controller.controller import Controller
@@ -22,12 +24,16 @@ from ztpipe.wire.identity import Identity
 if TYPE_CHECKING:
     from ztpipe.controller.store_postgres import PostgresStore
 
+log = structlog.get_logger("controller")
+
 
 def open_controller(config: Config, identity: Identity) -> tuple[Controller, Store]:
     """The controller with its records: an SQLite file, or a PostgreSQL database that others share. StoreError."""
     if not config.controller_database:
         config.controller_db.mkdir(mode=0o700, parents=True, exist_ok=True)
         sqlite = SqliteStore(config.controller_db)
+        if sqlite.read_only:
+            log.error("the controller's records can only be read", file=str(sqlite.path), reason="no room beside it")
         return Controller(identity, sqlite, random=os.urandom), sqlite
     postgres = open_postgres(config.controller_database, identity.address)
     return Controller(identity, postgres, random=os.urandom, leases=SharedLeases(postgres)), postgres
