@@ -111,8 +111,11 @@ class Control:
             await self._start_api(stack)
             self._start_tasks(stack)
             self._install_signals()
-            self.home.write_port(self.bindings.ports[0])
-            self.home.write_pid(os.getpid())
+            for write, number in ((self.home.write_port, self.bindings.ports[0]), (self.home.write_pid, os.getpid())):
+                try:
+                    write(number)
+                except OSError as error:  # without them scripts are worse off, but frames flow
+                    log.error("cannot be written", error=str(error))
             stack.callback(self.home.remove_pid)
             self.feed(lambda node, now: node.start(now))
             log.info("node up", address=f"{self.identity.address:010x}", port=self.bindings.ports[0])
@@ -291,6 +294,7 @@ class Control:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
+        loop.add_signal_handler(signal.SIGALRM, os._exit, 0)  # at once; the workers end with control
 
     def request_stop(self, exit_status: int = 0) -> None:
         self._exit_status = exit_status

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -139,3 +140,19 @@ def test_local_conf_is_taken_on_sighup_and_a_damaged_one_is_not(pair: Pair) -> N
     os.kill(node.pid(), signal.SIGHUP)
     node.wait_for("no management from B", lambda: ask(pair.b, "10.66.40.1", "/status", token)[0] == 401, 5)
     assert ping(pair.a, pair.target, count=3, interval=0.05).lost == 0
+
+
+def test_signals_of_the_specification(pair: Pair) -> None:
+    """Service §7.6: some do nothing; ALRM ends it at once, as if nothing was wrong, and its workers with it."""
+    node = pair.nodes[1]
+    workers = [int(worker["pid"]) for worker in node.api("GET", "/ztpipe/workers")]
+    for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE, signal.SIGIO):
+        os.kill(node.pid(), number)
+    assert node.api("GET", "/status")["address"] == node.address
+    assert node.process is not None
+    os.kill(node.pid(), signal.SIGALRM)
+    assert node.process.wait(20) == 0
+    deadline = time.monotonic() + 20
+    while any(os.path.exists(f"/proc/{pid}/exe") for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not [pid for pid in workers if os.path.exists(f"/proc/{pid}/exe")]
