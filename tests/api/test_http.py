@@ -152,6 +152,22 @@ def test_form_encoded_body_limit(port: int) -> None:
         assert exchange(port, head + AUTH + b"\r\n" + body)[0].split(" ")[1] == expected
 
 
+def test_port_is_free_for_another_node_at_once(service: RecordedService) -> None:
+    """The reference sets SO_REUSEPORT only; connections that we closed are still in TIME_WAIT then."""
+    with serving(service) as port:
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+            sock.sendall(b"GET /health HTTP/1.1\r\n\r\n")  # without Host: the server closes first
+            while sock.recv(4096):
+                pass
+        with socket.socket() as other:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, True)
+            with pytest.raises(OSError, match="in use"):
+                other.bind(("0.0.0.0", port))
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, True)
+        other.bind(("0.0.0.0", port))
+
+
 def test_body_that_is_declared_too_long_is_refused_before_it_comes(port: int) -> None:
     head = b"POST /controller/network HTTP/1.1\r\nHost: x\r\nContent-Length: 104857600\r\n" + AUTH
     with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:

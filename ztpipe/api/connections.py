@@ -159,6 +159,8 @@ class Acceptor:
 
     def _serve(self, sock: socket.socket, source: Source) -> None:
         sock.setblocking(False)
+        # What remains of it in TIME_WAIT is no obstacle to a zerotier-one that is started next, which binds with this.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, True)
         ended = functools.partial(self._admission.leave, source)
         made = functools.partial(self._server, ended=ended, budget=self._admission.budgets[source])
         task = asyncio.ensure_future(self._loop.connect_accepted_socket(made, sock))
@@ -258,7 +260,8 @@ def _fault(head: bytes) -> HTTPStatus | None:
     line, *fields = head.split(b"\r\n")
     if len(line) > LINE_LIMIT:
         return HTTPStatus.REQUEST_URI_TOO_LONG
-    if _REQUEST_LINE.fullmatch(line) is None or any(len(field) > LINE_LIMIT for field in fields):
+    hosts = sum(field[:5].lower() == b"host:" for field in fields)
+    if _REQUEST_LINE.fullmatch(line) is None or hosts > 1 or any(len(field) > LINE_LIMIT for field in fields):
         return HTTPStatus.BAD_REQUEST
     return None
 
