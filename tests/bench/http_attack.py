@@ -57,9 +57,12 @@ def _spent(pid: int) -> float:
 
 @contextlib.contextmanager
 def _started(host: Namespace, program: object, *arguments: str, nice: str = "0") -> Iterator[int]:
+    """Until it says that it is ready, or at once if it does not."""
     argv = ["nice", "-n", nice, sys.executable, str(Path(str(getattr(program, "__file__", "")))), *arguments]
-    process = host.popen(*argv, stdout=subprocess.DEVNULL)
+    process = host.popen(*argv, stdout=subprocess.PIPE)
     try:
+        if program is http_standin and process.stdout is not None:
+            process.stdout.readline()
         yield process.pid
     finally:
         process.kill()
@@ -75,6 +78,8 @@ def run(pair: Pair, kind: str, port: int, seconds: float) -> Run:
     source, host = (pair.a, "127.0.0.1") if local else (pair.b, "10.66.45.1")
     with contextlib.ExitStack() as stack:
         pids = []
+        if port == _STANDIN:  # anew each time: what it leaves open at its end would slow down the next attackers
+            stack.enter_context(_started(pair.a, http_standin, host, str(port), work))
         if port:
             words = (work, host, str(port), str(seconds + 10), token)
             pids = [stack.enter_context(_started(source, http_attackers, *words, nice="10"))]
@@ -92,12 +97,10 @@ def measure(pair: Pair, kind: str, pairs: int, seconds: float) -> list[str]:
     beside: list[Run] = []
     attacked: list[Run] = []
     first = run(pair, kind, 0, seconds).memory
-    host = "127.0.0.1" if KINDS[kind][1] else "10.66.45.1"
-    with _started(pair.a, http_standin, host, str(_STANDIN), KINDS[kind][0]):
-        for number in range(pairs):
-            turns = [(beside, _STANDIN), (attacked, _API)]
-            for runs, port in [(calm, 0), *(turns if number % 2 else reversed(turns))]:
-                runs.append(run(pair, kind, port, seconds))
+    for number in range(pairs):
+        turns = [(beside, _STANDIN), (attacked, _API)]
+        for runs, port in [(calm, 0), *(turns if number % 2 else reversed(turns))]:
+            runs.append(run(pair, kind, port, seconds))
 
     def middle(runs: list[Run], what: str, places: int = 1) -> str:
         return f"{statistics.median(getattr(one, what) for one in runs):.{places}f}"

@@ -11,6 +11,7 @@ import json
 import resource
 import select
 import socket
+import struct
 import sys
 import time
 from collections.abc import Callable
@@ -48,6 +49,23 @@ def flood(target: Target, deadline: float, _token: str, counts: Counts) -> None:
     for sock in held:
         poller.register(sock, select.POLLIN | select.POLLHUP)
     counts["ended by the server"] = len(poller.poll(0))
+
+
+def churn(target: Target, deadline: float, _token: str, counts: Counts) -> None:
+    """Thousands of new connections a second, given up again before they are used."""
+    while time.monotonic() < deadline:
+        batch = []
+        for _ in range(500):
+            sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            sock.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                sock.connect(target)
+            batch.append(sock)
+        time.sleep(0.05)
+        for sock in batch:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.close()
+        counts["opened"] += len(batch)
 
 
 def drip(target: Target, deadline: float, token: str, counts: Counts) -> None:
@@ -125,7 +143,7 @@ def nonsense(target: Target, deadline: float, _token: str, counts: Counts) -> No
 
 
 KINDS: dict[str, Callable[[Target, float, str, Counts], None]] = {
-    work.__name__: work for work in (flood, drip, pipelined, bodies, nonsense)
+    work.__name__: work for work in (flood, churn, drip, pipelined, bodies, nonsense)
 }
 
 

@@ -24,7 +24,7 @@ async def answer(sock: socket.socket, kind: str) -> None:
     loop = asyncio.get_running_loop()
     with contextlib.suppress(OSError, TimeoutError), sock:
         async with asyncio.timeout(_IDLE):
-            while await loop.sock_recv(sock, 1 << 16) and kind in ("flood", "drip"):
+            while await loop.sock_recv(sock, 1 << 16) and kind in ("flood", "churn", "drip"):
                 pass
             await loop.sock_sendall(sock, _ANSWER * 5 if "pipelined" in kind else _REFUSAL)
             sock.shutdown(socket.SHUT_WR)
@@ -37,6 +37,7 @@ async def main(host: str, port: str, kind: str) -> None:
     loop, served = asyncio.get_running_loop(), set[asyncio.Task[None]]()
     with socket.create_server((host, int(port)), backlog=128) as listener:
         listener.setblocking(False)
+        print("ready", flush=True)
         while True:
             sock, _ = await loop.sock_accept(listener)
             sock.setblocking(False)
