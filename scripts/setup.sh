@@ -13,8 +13,8 @@ packages=(gcc make libc6-dev python3-dev python3-venv libsodium-dev libssl-dev i
 [[ $extra != dev ]] || packages+=(miniupnpd-nftables)
 # systemd-analyze, which checks the unit
 [[ $extra != dev ]] || packages+=(systemd)
-# containers, a bare Debian to install the package in, promtool: for tests that are marked long
-[[ $extra != dev || ${ZTPIPE_LONG:-} != 1 ]] || packages+=(buildah podman runc debootstrap dpkg-dev binutils prometheus)
+# containers, an emulator of arm64, a bare Debian to install the package in, promtool: for tests that are marked long
+[[ $extra != dev || ${ZTPIPE_LONG:-} != 1 ]] || packages+=(buildah podman runc debootstrap qemu-user-static binfmt-support dpkg-dev binutils prometheus)
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 
