@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 SETUP = PYTHON=$(PYTHON) scripts/setup.sh $(VENV)
 
 .PHONY: help demo test setup kernel lint test-asan test-tsan bench bench-targets bench-tap bench-crypto bench-multicast \
-	bench-flood bench-bridges soak clean
+	bench-flood bench-bridges bench-contacts soak clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -58,6 +58,9 @@ bench-multicast: setup ## one talks to a group, three listen; beside zerotier-on
 bench-flood: setup ## what floods into a TAP leave of a TCP stream, both layouts (needs root, 15 min)
 	$(BIN)/python -m tests.bench.tap_flood --layout pipeline
 	$(BIN)/python -m tests.bench.tap_flood --layout fused
+
+bench-contacts: setup ## the first ping between any two of ten members (needs root)
+	$(BIN)/python -m tests.bench.contacts
 
 bench-bridges: setup ## TCP between two LANs joined by two bridges; beside zerotier-one with ZT_REFERENCE (needs root)
 	$(BIN)/python -m tests.bench.bridges

@@ -1,23 +1,27 @@
 """A host floods its own gateway's TAP while a TCP stream crosses it: what is left of the stream?
 
-    python -m tests.bench.tap_flood [--rounds 3] [--seconds 3] [--rate 10000] [--layout pipeline]
+    python -m tests.bench.tap_flood [--pairs 10] [--seconds 1.2] [--rate 10000] [--layout pipeline] [--only KIND...]
 
 Needs root and iperf3. Floods, each of `--rate` frames a second of 128 bytes: to unknown members, to MACs that are
 nobody's, of ARP requests for addresses that nobody has, to groups that nobody is in, and to a group that the other end
-is in. Throughput of B -> A in alternation, medians: undisturbed; with the same flood into a cable that leads nowhere,
-because making it costs the machine something, too; and into the TAP. What the gateway is answerable for is the last
-against the one before.
+is in. One stream B -> A all the while, and one flood, which goes into the TAP and into a cable that leads nowhere in
+turn, because making it costs the machine something, too. What the gateway is answerable for is what crosses in one turn
+against what crosses in the next: the figure is the median of these ratios, with the quartiles.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import random
 import socket
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from rich.console import Console
@@ -26,13 +30,14 @@ from rich.table import Table
 from tests.groupcast import device_of, hold
 from tests.pairs import Pair, joined, ztpipe
 from ztpipe.lab import Lab
-from ztpipe.lab.traffic import CpuMeter, iperf
+from ztpipe.lab.traffic import CpuMeter, iperf_server
 
 _ROOT = Path(__file__).resolve().parents[2]
 FLOODS = ("members", "nobody", "arp", "groups", "group")
 GROUP = "239.77.0.2"
 _GROUP_MAC = bytes.fromhex("01005e4d0002")
 _BATCH = 0.005
+_SETTLE = 1.0  # seconds: what was saved up for a flood is spent
 
 
 def frame(kind: str, mac: bytes, number: int) -> bytes:
@@ -50,14 +55,19 @@ def frame(kind: str, mac: bytes, number: int) -> bytes:
     return (to + mac + b"\x88\xb5" + salt).ljust(128, b"\x5a")
 
 
-def send(device: str, kind: str, rate: int, seconds: float) -> None:
-    """Send `rate` frames a second into a device; prints how many went."""
-    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-    sock.bind((device, 0))
-    mac = sock.getsockname()[4]
-    print("flooding", flush=True)
-    begin, sent, number = time.monotonic(), 0, random.Random(1).randrange(1 << 24)
+def send(devices: list[str], kind: str, rate: int, seconds: float, turn: float) -> None:
+    """Send `rate` frames a second, into each device in turn; prints its name whenever it has its turn."""
+    socks = []
+    for device in devices:
+        sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+        sock.bind((device, 0))
+        socks.append((device, sock, sock.getsockname()[4]))
+    begin, sent, number, last = time.monotonic(), 0, random.Random(1).randrange(1 << 24), -1
     while (now := time.monotonic() - begin) < seconds:
+        if int(now / turn) != last:
+            last = int(now / turn)
+            device, sock, mac = socks[last % len(socks)]
+            print(device, flush=True)
         while sent < now * rate:
             try:
                 sock.send(frame(kind, mac, number + sent))
@@ -65,16 +75,6 @@ def send(device: str, kind: str, rate: int, seconds: float) -> None:
                 pass  # the device's queue is full
             sent += 1
         time.sleep(_BATCH)
-    print(sent, flush=True)
-
-
-def start_flood(pair: Pair, device: str, kind: str, rate: int, seconds: float) -> subprocess.Popen[str]:
-    """At host A; returns once it flows."""
-    argv = [sys.executable, "-m", "tests.bench.tap_flood", "--send", device, kind, str(rate), str(seconds)]
-    running = pair.a.popen(*argv, cwd=_ROOT, stdout=subprocess.PIPE, text=True)
-    assert running.stdout is not None
-    running.stdout.readline()
-    return running
 
 
 def prepare(pair: Pair) -> str:
@@ -87,64 +87,88 @@ def prepare(pair: Pair) -> str:
     return device_of(pair.a, f"{pair.overlay}.1")
 
 
-def stream(pair: Pair, seconds: float) -> tuple[float, float]:
-    """(Gbit/s from B to A, CPU seconds of node A)."""
-    meter = CpuMeter([pair.nodes[0].pid()]).start()
-    return iperf(pair.b, pair.a, f"{pair.overlay}.1", seconds=seconds).gbit, meter.total()
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What crossed while the flood went into `device`, and CPU seconds of the flooded node per GB."""
+
+    device: str
+    gbit: float
+    cost: float
 
 
-def flooded(pair: Pair, device: str, kind: str, rate: int, seconds: float) -> tuple[float, float]:
-    running = start_flood(pair, device, kind, rate, seconds + 1.5)
-    found = stream(pair, seconds)
-    running.wait(30)
-    return found
+def turns(pair: Pair, tap: str, kind: str, options: argparse.Namespace) -> Iterator[Turn]:
+    """With one flood, into the TAP and elsewhere in turn."""
+    count, length = 2 * options.pairs, _SETTLE + options.seconds
+    argv = [tap + ",sink", kind, str(options.rate), str((count + 1) * length), str(length)]
+    command = [sys.executable, "-m", "tests.bench.tap_flood", "--send", *argv]
+    flood = pair.a.popen(*command, cwd=_ROOT, stdout=subprocess.PIPE, text=True)
+    assert flood.stdout is not None
+    for _ in range(count):
+        device = flood.stdout.readline().strip()
+        time.sleep(_SETTLE)
+        meter, before, start = CpuMeter([pair.nodes[0].pid()]).start(), received(pair, tap), time.monotonic()
+        time.sleep(max(0.1, options.seconds - 0.2))
+        crossed, took = received(pair, tap) - before, time.monotonic() - start
+        yield Turn(device, crossed * 8e-9 / took, meter.total() / max(crossed, 1) * 1e9)
+    flood.terminate()
+    flood.wait(10)
+
+
+def received(pair: Pair, tap: str) -> int:
+    """Bytes that came out of A's TAP so far."""
+    return int(pair.a.run("cat", f"/sys/class/net/{tap}/statistics/rx_bytes").stdout)
+
+
+@contextlib.contextmanager
+def stream(pair: Pair) -> Iterator[None]:
+    """TCP from B to A, for as long as it takes."""
+    with iperf_server(pair.a, 5201):
+        argv = ["iperf3", "-c", f"{pair.overlay}.1", "-t", "3600"]
+        client = pair.b.popen(*argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(1)
+        try:
+            yield
+        finally:
+            client.terminate()
+            client.wait(10)
+
+
+def ratios(found: list[Turn]) -> list[float]:
+    """Of each turn and the next: into the TAP against elsewhere. (Two in a row that stand still count as nothing.)"""
+    pairs = [(one, other) if other.device == "sink" else (other, one) for one, other in pairwise(found)]
+    return [into.gbit / elsewhere.gbit for into, elsewhere in pairs if elsewhere.gbit]
 
 
 def main() -> int:
     if sys.argv[1:2] == ["--send"]:
-        device, kind, rate, seconds = sys.argv[2:]
-        send(device, kind, int(rate), float(seconds))
+        devices, kind, rate, seconds, turn = sys.argv[2:]
+        send(devices.split(","), kind, int(rate), float(seconds), float(turn))
         return 0
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--pairs", type=int, default=10)
+    parser.add_argument("--seconds", type=float, default=1.2)
     parser.add_argument("--rate", type=int, default=10_000)
     parser.add_argument("--layout", default="pipeline")
     parser.add_argument("--only", nargs="+", choices=FLOODS, default=FLOODS)
     options = parser.parse_args()
-    found: dict[str, list[tuple[float, float]]] = {}
+    shown = Table(title=f"{options.rate} frames a second into the TAP, {options.layout}", title_justify="left")
+    for heading in ("flood", "Gbit/s", "elsewhere", "kept", "half of them", "CPU s of the node per GB", "elsewhere"):
+        shown.add_column(heading, justify="right")
+    held = True
     with Lab("zpu") as lab:
         make = ztpipe("--layout", options.layout)
         pair = joined(lab, "u", "10.66.60", "10.67.60", make, make)
-        device = prepare(pair)
-        stream(pair, 1)
-        for _ in range(options.rounds):
-            found.setdefault("undisturbed", []).append(stream(pair, options.seconds))
-            for kind in options.only:
-                for where in ("sink", device):
-                    key = f"{kind}, elsewhere" if where == "sink" else kind
-                    found.setdefault(key, []).append(flooded(pair, where, kind, options.rate, options.seconds))
-                    time.sleep(0.5)
-    shown = Table(title=f"{options.rate} frames a second into the TAP, {options.layout}", title_justify="left")
-    for heading in (
-        "flood",
-        "Gbit/s",
-        "least to most",
-        "of undisturbed",
-        "of the same elsewhere",
-        "CPU s of the node per GB",
-    ):
-        shown.add_column(heading, justify="right")
-    median = {key: statistics.median(gbit for gbit, _ in rows) for key, rows in found.items()}
-    held = True
-    for key, rows in found.items():
-        cost = statistics.median(cpu / (gbit * options.seconds / 8 or 1) for gbit, cpu in rows)
-        base = median.get(f"{key}, elsewhere")
-        ratio = "" if base is None else f"{median[key] / base:.0%}"
-        held &= base is None or median[key] >= 0.9 * base
-        spread = f"{min(gbit for gbit, _ in rows):.2f} to {max(gbit for gbit, _ in rows):.2f}"
-        share = f"{median[key] / median['undisturbed']:.0%}"
-        shown.add_row(key, f"{median[key]:.2f}", spread, share, ratio, f"{cost:.2f}")
+        tap = prepare(pair)
+        for kind in options.only:
+            with stream(pair):
+                found = list(turns(pair, tap, kind, options))
+            into = [turn for turn in found if turn.device == tap]
+            other = [turn for turn in found if turn.device != tap]
+            low, middle, high = statistics.quantiles(ratios(found), n=4)
+            speeds = [f"{statistics.median(turn.gbit for turn in some):.2f}" for some in (into, other)]
+            costs = [f"{statistics.median(turn.cost for turn in some):.2f}" for some in (into, other)]
+            shown.add_row(kind, *speeds, f"{middle:.0%}", f"{low:.0%} to {high:.0%}", *costs)
+            held &= middle >= 0.9
     console = Console(width=120)
     console.print(shown)
     console.print("at least 90 % kept" if held else "LESS than 90 % kept")

@@ -375,9 +375,10 @@ def test_release_from_a_base_url(image: str, releases: str, kind: str) -> None:
         try:
             container.up()
             assert container.cli("get", NWID, "portDeviceName").startswith("zt")
-            assert container.exec("id", "-u", "zerotier-one").stdout.strip() in container.exec(
-                "sh", "-c", "grep ^Uid /proc/1/status"
-            ).stdout, "it is not root"
+            assert (
+                container.exec("id", "-u", "zerotier-one").stdout.strip()
+                in container.exec("sh", "-c", "grep ^Uid /proc/1/status").stdout
+            ), "it is not root"
             assert container.exec("/healthcheck.sh").returncode == 1, "not authorised"
             assert container.stop() == 0
         finally:
