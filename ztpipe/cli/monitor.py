@@ -59,7 +59,8 @@ def command(
             sock = stack.enter_context(_connect(chosen, int(network, 16)))
             return _follow(sock, sinks, count, as_json=as_json, quiet=quiet)
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for ending in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a shell ignores it for what it starts with &
+        signal.signal(ending, signal.default_int_handler)
     sys.exit(guarded("ztpipe monitor", work))
 
 
