@@ -69,7 +69,7 @@ def test_known_answers_of_the_kernel(image: str, tmp_path: Path) -> None:
     for name in ("tests", "docs", "pyproject.toml"):
         mounts += ["-v", f"{ROOT / name}:/src/{name}:ro"]
     done = podman(
-        "run", "--rm", "--network", "none", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096", *mounts,
+        "run", "--rm", *TUN, "--network=none", "--ulimit=nofile=1024:1024", "--ulimit=nproc=4096:4096", *mounts,
         "-e", "PYTHONPATH=/src:/needed", "-w", "/src", "--entrypoint", "/opt/ztpipe/bin/python", image,
         "-m", "pytest", "-q", "-p", "no:cacheprovider", *(f"tests/kernel/{name}" for name in _TESTS),
         check=False, timeout=900,
