@@ -143,7 +143,7 @@ def test_local_conf_is_taken_on_sighup_and_a_damaged_one_is_not(pair: Pair) -> N
 
 
 def test_signals_of_the_specification(pair: Pair) -> None:
-    """Service §7.6: some do nothing; ALRM ends it at once, as if nothing was wrong, and its workers with it."""
+    """Signals, service §7.6: some do nothing; ALRM ends it at once, as if nothing was wrong, its workers too."""
     node = pair.nodes[1]
     workers = [int(worker["pid"]) for worker in node.api("GET", "/ztpipe/workers")]
     for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE, signal.SIGIO):
