@@ -12,7 +12,6 @@ and hears three times as many; with --leaf it is none.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import statistics
 import subprocess
 import sys
@@ -27,7 +26,7 @@ from rich.table import Table
 
 from tests.pairs import Pair, counted, joined, ztpipe
 from ztpipe.lab import Lab, Namespace
-from ztpipe.lab.traffic import CpuMeter, iperf_server
+from ztpipe.lab.traffic import CpuMeter, tcp_stream
 
 _SINK = 9994
 _NODE = 9993
@@ -89,23 +88,6 @@ def _received(host: Namespace) -> int:
     return int(found.stdout.split()[0])
 
 
-@contextlib.contextmanager
-def stream(pair: Pair, *, leaf: bool) -> Iterator[None]:
-    """TCP towards the node, for as long as it takes."""
-    sender, receiver = (pair.a, pair.b) if leaf else (pair.b, pair.a)
-    with iperf_server(receiver, 5201):
-        client = sender.popen(
-            "iperf3", "-c", f"{pair.overlay}.{2 if leaf else 1}", "-t", "3600",
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        time.sleep(1)
-        try:
-            yield
-        finally:
-            client.terminate()
-            client.wait(10)
-
-
 def show(console: Console, found: list[Turn], title: str) -> float:
     """The median of the ratios."""
     shown = Table(title=title, title_justify="left")
@@ -141,7 +123,8 @@ def main() -> int:
         sink = (pair.b if options.leaf else pair.a).popen(
             sys.executable, "-c", f"import socket,time; s=socket.socket(2,2); s.bind(('',{_SINK})); time.sleep(600)"
         )
-        with stream(pair, leaf=options.leaf):
+        sender, receiver, host = (pair.a, pair.b, 2) if options.leaf else (pair.b, pair.a, 1)
+        with tcp_stream(sender, receiver, f"{pair.overlay}.{host}"):
             found = list(turns(pair, 2 * options.pairs, options.seconds, options.rate, leaf=options.leaf))
         refused = dropped(pair, leaf=options.leaf)
         sink.terminate()

@@ -12,7 +12,6 @@ against what crosses in the next: the figure is the median of these ratios, with
 from __future__ import annotations
 
 import argparse
-import contextlib
 import random
 import socket
 import statistics
@@ -30,7 +29,7 @@ from rich.table import Table
 from tests.groupcast import device_of, hold
 from tests.pairs import Pair, joined, ztpipe
 from ztpipe.lab import Lab
-from ztpipe.lab.traffic import CpuMeter, iperf_server
+from ztpipe.lab.traffic import CpuMeter, tcp_stream
 
 _ROOT = Path(__file__).resolve().parents[2]
 FLOODS = ("members", "nobody", "arp", "groups", "group")
@@ -119,20 +118,6 @@ def received(pair: Pair, tap: str) -> int:
     return int(pair.a.run("cat", f"/sys/class/net/{tap}/statistics/rx_bytes").stdout)
 
 
-@contextlib.contextmanager
-def stream(pair: Pair) -> Iterator[None]:
-    """TCP from B to A, for as long as it takes."""
-    with iperf_server(pair.a, 5201):
-        argv = ["iperf3", "-c", f"{pair.overlay}.1", "-t", "3600"]
-        client = pair.b.popen(*argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(1)
-        try:
-            yield
-        finally:
-            client.terminate()
-            client.wait(10)
-
-
 def ratios(found: list[Turn]) -> list[float]:
     """Of each turn and the next: into the TAP against elsewhere. (Two in a row that stand still count as nothing.)"""
     pairs = [(one, other) if other.device == "sink" else (other, one) for one, other in pairwise(found)]
@@ -160,7 +145,7 @@ def main() -> int:
         pair = joined(lab, "u", "10.66.60", "10.67.60", make, make)
         tap = prepare(pair)
         for kind in options.only:
-            with stream(pair):
+            with tcp_stream(pair.b, pair.a, f"{pair.overlay}.1"):
                 found = list(turns(pair, tap, kind, options))
             into = [turn for turn in found if turn.device == tap]
             other = [turn for turn in found if turn.device != tap]

@@ -8,7 +8,7 @@
  * consumer releases a slot before it has read it; -DMUTANT=3: entries are read without the sequence lock. Each must be noticed.
  */
 #include "context.h"
-#include "table.h"
+#include "table_write.h"
 
 #include <errno.h>
 #include <poll.h>

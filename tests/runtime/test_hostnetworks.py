@@ -28,6 +28,21 @@ class Netlink:
         return None
 
 
+def host_networks(**told: Any) -> HostNetworks:
+    """Networks over the stand-ins; `told`: the callbacks that a test listens to."""
+    return HostNetworks(
+        0x1122334455,
+        Netlink(),  # type: ignore[arg-type]
+        Carrier(),
+        queues=1,
+        tso=True,
+        uso=True,
+        settings=lambda nwid: LocalSettings(),
+        groups_changed=lambda nwid, groups: None,
+        **{"tap_failed": lambda nwid, failed: None} | told,
+    )
+
+
 async def test_a_tap_that_cannot_be_made_is_told_once_and_again_when_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[int, bool]] = []
     fails = True
@@ -37,17 +52,7 @@ async def test_a_tap_that_cannot_be_made_is_told_once_and_again_when_it_can(monk
             raise TapError(errno.EPERM, "cannot open /dev/net/tun")
         return Tap(next(names), mac, mtu)
 
-    networks = HostNetworks(
-        0x1122334455,
-        Netlink(),  # type: ignore[arg-type]
-        Carrier(),
-        queues=1,
-        tso=True,
-        uso=True,
-        settings=lambda nwid: LocalSettings(),
-        groups_changed=lambda nwid, groups: None,
-        tap_failed=lambda nwid, failed: told.append((nwid, failed)),
-    )
+    networks = host_networks(tap_failed=lambda nwid, failed: told.append((nwid, failed)))
     monkeypatch.setattr(Tap, "create", create)
     joined = ConfigureNetwork(NWID, None, NetworkStatus.REQUESTING_CONFIGURATION)
     networks.configure(joined)
@@ -65,18 +70,7 @@ async def test_a_tap_that_cannot_be_made_is_told_once_and_again_when_it_can(monk
 
 async def test_subnets_on_our_devices_are_told_when_they_change(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[set[str]] = []
-    networks = HostNetworks(
-        0x1122334455,
-        Netlink(),  # type: ignore[arg-type]
-        Carrier(),
-        queues=1,
-        tso=True,
-        uso=True,
-        settings=lambda nwid: LocalSettings(),
-        groups_changed=lambda nwid, groups: None,
-        tap_failed=lambda nwid, failed: None,
-        subnets_changed=lambda found: told.append({subnet.text() for subnet in found}),
-    )
+    networks = host_networks(subnets_changed=lambda found: told.append({subnet.text() for subnet in found}))
     monkeypatch.setattr(Tap, "create", lambda names, mac, mtu, **options: Tap(next(names), mac, mtu))
     networks.configure(ConfigureNetwork(NWID, None, NetworkStatus.REQUESTING_CONFIGURATION))
     ours = networks.by_id[NWID].device_name

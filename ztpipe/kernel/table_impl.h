@@ -3,7 +3,7 @@
 #ifndef ZT_TABLE_IMPL_H
 #define ZT_TABLE_IMPL_H
 
-#include "table.h"
+#include "table_write.h"
 
 #include <errno.h>
 

@@ -90,6 +90,20 @@ def iperf(
     return _udp(end) if udp_payload else _tcp(end)
 
 
+@contextlib.contextmanager
+def tcp_stream(source: Namespace, sink: Namespace, target: str, *, port: int = 5201) -> Iterator[None]:
+    """One TCP stream of iperf3 from `source` to `sink` for as long as the context lasts, up to an hour."""
+    with iperf_server(sink, port):
+        argv = ["iperf3", "-c", target, "-p", str(port), "-t", "3600"]
+        client = source.popen(*argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(1)
+        try:
+            yield
+        finally:
+            client.terminate()
+            client.wait(10)
+
+
 def _tcp(end: dict[str, Any]) -> Throughput:
     received = end["sum_received"]
     return Throughput(received["bits_per_second"], received["bytes"], retransmits=end["sum_sent"].get("retransmits", 0))
