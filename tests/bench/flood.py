@@ -116,6 +116,8 @@ def main() -> int:
     parser.add_argument("--layout", default="pipeline")
     parser.add_argument("--leaf", action="store_true")
     options = parser.parse_args()
+    if options.pairs < 2:
+        parser.error("--pairs: at least 2, for the ratios to have quartiles")
     console = Console(width=150)
     with Lab("zpf") as lab:
         make = ztpipe("--layout", options.layout)

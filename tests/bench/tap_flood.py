@@ -136,6 +136,8 @@ def main() -> int:
     parser.add_argument("--layout", default="pipeline")
     parser.add_argument("--only", nargs="+", choices=FLOODS, default=FLOODS)
     options = parser.parse_args()
+    if options.pairs < 2:
+        parser.error("--pairs: at least 2, for the ratios to have quartiles")
     shown = Table(title=f"{options.rate} frames a second into the TAP, {options.layout}", title_justify="left")
     for heading in ("flood", "Gbit/s", "elsewhere", "kept", "half of them", "CPU s of the node per GB", "elsewhere"):
         shown.add_column(heading, justify="right")
