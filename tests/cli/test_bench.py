@@ -8,6 +8,7 @@ from itertools import product
 import pytest
 from click.testing import CliRunner
 
+from ztpipe.cli import bench_workers
 from ztpipe.cli.bench import command
 from ztpipe.cli.bench_stages import KINDS, STAGES
 from ztpipe.cli.bench_workers import ROLES, Run, best_plan, limit
@@ -28,6 +29,17 @@ def test_a_super_frame_costs_more_to_seal_than_a_small_frame() -> None:
     done = CliRunner().invoke(command, ["stages", "--rounds", "2", "--json"])
     found = json.loads(done.stdout)
     assert found[KINDS[0].title]["seal"] > 5 * found[KINDS[-1].title]["seal"]
+
+
+def test_workers_may_be_spelt_as_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[float, int]] = []
+    monkeypatch.setattr(bench_workers, "main", lambda *wish: asked.append(wish) or 0)
+    for words in (["workers"], ["--workers"]):
+        done = CliRunner().invoke(command, words)
+        assert done.exit_code == 0, done.output
+    assert asked == [(3.0, 8)] * 2
+    assert CliRunner().invoke(command, ["--workers", "stages"]).exit_code == 2
+    assert CliRunner().invoke(command, []).exit_code == 2
 
 
 @pytest.mark.parametrize("cores", [3, 4, 8, 16])

@@ -35,6 +35,7 @@ def frames(
         payload=body(draw(payload), draw(st.integers(0, 3))),
         macs=draw(st.binary(min_size=12, max_size=12)),
         vlan=draw(st.none() | st.integers(0, 0xFFFF)) if extensions else None,
+        outer=draw(st.none() | st.integers(0, 0xFFFF)) if extensions else None,
         tos=draw(st.integers(0, 255)),
         ttl=draw(st.integers(0, 255)),
         ip_id=draw(st.integers(0, 0xFFFF)),

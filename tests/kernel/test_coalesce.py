@@ -6,6 +6,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import repeat
 
 import pytest
 from hypothesis import given, settings
@@ -21,14 +22,16 @@ BASE = Frame(macs=MACS, payload=body(1400), ip_id=7, seq=100)
 V6 = replace(BASE, source=bytes(15) + b"\1", destination=bytes(15) + b"\2")
 
 
-def coalesce(given_frames: list[bytes], *, offload: int = ALL_OFFLOADS) -> list[Record]:
-    """Everything in one batch; the records for the tap stage."""
+def coalesce(
+    given_frames: list[bytes], *, offload: int = ALL_OFFLOADS, networks: Iterable[int] = repeat(3)
+) -> list[Record]:
+    """Everything in one batch; the records for the tap stage. `networks`: of each frame."""
     with Lab(offload=offload, slots=64) as lab:
         k = ffi.new("struct zt_coalescer *")
         lib.zt_coalescer_init(k, lab.context, lab.to_tap.producer.end(0))
-        for frame in given_frames:
+        for frame, network in zip(given_frames, networks, strict=False):
             assert lib.zt_coalescer_room(k)
-            lib.zt_coalescer_add(k, 3, 9, frame[:12], frame[12:], len(frame) - 12)
+            lib.zt_coalescer_add(k, network, 9, frame[:12], frame[12:], len(frame) - 12)
         lib.zt_coalescer_flush(k)
         records = lab.to_tap.take()
         assert lab.counts().get("open_frames", 0) == len(records)

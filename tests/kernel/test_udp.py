@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 import time
@@ -17,6 +18,7 @@ from ztpipe.kernel._kernel import lib
 from ztpipe.shm.rings import RingSet
 from ztpipe.shm.tables import Endpoint
 
+UDP_GRO = 104
 NO_GSO = ALL_OFFLOADS & ~lib.ZT_OFFLOAD_UDP_GSO & ~lib.ZT_OFFLOAD_UDP_GRO
 
 
@@ -159,6 +161,34 @@ def test_a_batch_that_the_kernel_will_not_segment_is_sent_one_by_one() -> None:
         lab.push([lab.to_other(equal(4, 40))])
         assert lab.received(4) == equal(4, 40)
         assert lab.counts()["udp_gso_refused"] == 1
+
+
+def test_segmentation_comes_back_after_an_io_error() -> None:
+    """The kernel says EIO where the device makes no checksums, as of UDP-Lite, which has checksums of its own kind."""
+    try:
+        lite = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_UDPLITE) for _ in range(2)]
+    except OSError as error:
+        pytest.skip(f"NOT TESTED: no UDP-Lite: {error}")
+    with lite[0] as sender, lite[1] as receiver, UdpLab() as lab:
+        receiver.bind(("127.0.0.1", 0))
+        receiver.settimeout(10)
+        assert lib.zt_udp_add(lab.udp, sender.fileno(), 8, 4) == 0
+        parts = equal(5, 100)
+        record = lab.to_other(parts)
+        record.binding, record.remote = 8, lab.endpoint(receiver)
+        for _ in range(2):
+            lab.push([record])
+            assert [receiver.recv(1000) for _ in parts] == parts
+            assert lab.counts()["udp_gso_refused"] == 1, "it is not tried each time"
+            assert "drop_send_error" not in lab.counts()
+        os.dup2(lab.socket.fileno(), sender.fileno())  # the same socket, on a device that does
+        record.remote = lab.endpoint(lab.other)
+        lab.other.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
+        lab.push([record])
+        assert lab.received(5) == parts
+        lab.tables.set_clock(1_000_000 + 11_000)
+        lab.push([record])
+        assert lab.received(1) == [b"".join(parts)], "in one piece, as it was sent"
 
 
 @pytest.mark.parametrize("ipv6", [False, True])

@@ -43,6 +43,7 @@ class Frame:
     payload: bytes = b""
     macs: bytes = bytes(12)
     vlan: int | None = None
+    outer: int | None = None  # a second tag before that one, or alone: 802.1ad
     tos: int = 0
     ttl: int = 64
     ip_id: int = 0
@@ -53,6 +54,7 @@ class Frame:
     seq: int = 0
     ack: int = 0
     flags: int = ACK
+    reserved: int = 0  # the four bits before the flags; the lowest is a flag of accurate ECN
     window: int = 512
     options: bytes = b""  # TCP, multiple of 4
     urgent: int = 0
@@ -64,9 +66,10 @@ class Frame:
 
     @property
     def ethernet(self) -> bytes:
-        """MACs, at most one tag, EtherType."""
-        tag = b"" if self.vlan is None else struct.pack(">HH", 0x8100, self.vlan)
-        return self.macs + tag + struct.pack(">H", 0x86DD if self.ipv6 else 0x0800)
+        """MACs, tags, EtherType."""
+        tags = b"" if self.outer is None else struct.pack(">HH", 0x88A8, self.outer)
+        tags += b"" if self.vlan is None else struct.pack(">HH", 0x8100, self.vlan)
+        return self.macs + tags + struct.pack(">H", 0x86DD if self.ipv6 else 0x0800)
 
     def ip(self, length: int) -> bytes:
         """The IP header for `length` bytes of TCP or UDP."""
@@ -87,9 +90,9 @@ class Frame:
         """The TCP or UDP header with `field` as checksum; `length` of header and payload."""
         if self.proto == UDP:
             return struct.pack(">HHHH", *self.ports, length & 0xFFFF, field)
-        words = 5 + len(self.options) // 4
+        first = 5 + len(self.options) // 4 << 4 | self.reserved
         head = struct.pack(
-            ">HHIIBBHHH", *self.ports, self.seq, self.ack, words << 4, self.flags, self.window, field, self.urgent
+            ">HHIIBBHHH", *self.ports, self.seq, self.ack, first, self.flags, self.window, field, self.urgent
         )
         return head + self.options
 
@@ -141,12 +144,15 @@ class Frame:
 
 def parse(frame: bytes) -> Frame:
     """The inverse of `build` and `partial`, checksums aside, for frames without extension headers."""
-    at, vlan = 14, None
+    at, vlan, outer = 14, None, None
     kind = int.from_bytes(frame[12:14], "big")
+    if kind == 0x88A8:
+        outer, kind = struct.unpack_from(">HH", frame, at)
+        at += 4
     if kind == 0x8100:
-        vlan, kind = struct.unpack_from(">HH", frame, 14)
-        at = 18
-    f = Frame(macs=frame[:12], vlan=vlan)
+        vlan, kind = struct.unpack_from(">HH", frame, at)
+        at += 4
+    f = Frame(macs=frame[:12], vlan=vlan, outer=outer)
     if kind == 0x0800:
         end = at + (frame[at] & 15) * 4
         tos, _, ip_id, ip_flags, ttl, proto = struct.unpack_from(">xBHHHBB", frame, at)
@@ -162,12 +168,12 @@ def parse(frame: bytes) -> Frame:
         return replace(f, ports=ports, payload=frame[end + 8 :])
     seq, ack, words, flags, window, _, urgent = struct.unpack_from(">IIBBHHH", frame, end + 4)
     size = (words >> 4) * 4
-    return replace(f, ports=ports, seq=seq, ack=ack, flags=flags, window=window, urgent=urgent,
+    return replace(f, ports=ports, seq=seq, ack=ack, flags=flags, reserved=words & 15, window=window, urgent=urgent,
                    options=frame[end + 20 : end + size], payload=frame[end + size :])  # fmt: skip
 
 
 def unfold(record: bytes) -> list[bytes]:
-    """The Ethernet frames that vnet header + frame stand for, by this twin alone."""
+    """The Ethernet frames that vnet header + frame stand for, by this twin alone; it must describe itself correctly."""
     flags, kind, _, gso_size, start, offset, _ = VNET.unpack_from(record)
     frame = record[VNET.size :]
     if kind == 0 and not flags & NEEDS_CSUM:
@@ -175,4 +181,7 @@ def unfold(record: bytes) -> list[bytes]:
     if kind == 0:
         at = start + offset
         return [frame[:at] + struct.pack(">H", checksum(frame[start:])) + frame[at + 2 :]]
-    return [segment.build() for segment in parse(frame).segments(gso_size)]
+    whole = parse(frame)
+    assert frame == whole.partial(), "a super-frame has lengths, header checksum and pseudo-header's sum of its own"
+    assert record[: VNET.size] == whole.vnet(gso_size, ecn=bool(kind & ECN)), "the vnet header is that of the frame"
+    return [segment.build() for segment in whole.segments(gso_size)]

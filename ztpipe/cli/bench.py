@@ -9,9 +9,18 @@ import click
 from ztpipe.cli.errors import guarded
 
 
-@click.group(name="bench")
-def command() -> None:
+@click.group(name="bench", invoke_without_command=True)
+@click.option("--workers", "as_option", is_flag=True, help="The same as the command `workers`.")
+@click.pass_context
+def command(context: click.Context, as_option: bool) -> None:
     """Measure ciphers, stages and workers on this machine."""
+    if as_option and context.invoked_subcommand is not None:
+        raise click.UsageError(f"--workers is a benchmark of its own, beside `{context.invoked_subcommand}`")
+    if as_option:
+        context.invoke(workers)
+    elif context.invoked_subcommand is None:
+        click.echo(context.get_help(), err=True)
+        context.exit(2)
 
 
 @command.command()

@@ -30,10 +30,10 @@ static inline uint32_t zt_flow_hash(const uint8_t *body, size_t n, uint64_t seed
     uint16_t type = zt_get16(body);
     body += 2;
     n -= 2;
-    if (type == ZT_ETHERTYPE_VLAN && n >= 4) {
+    for (unsigned i = 0; i < ZT_TAGS_MAX && zt_is_tag(type) && n >= ZT_TAG_LEN; i++) {
         type = zt_get16(body + 2);
-        body += 4;
-        n -= 4;
+        body += ZT_TAG_LEN;
+        n -= ZT_TAG_LEN;
     }
     uint64_t h = zt_mix64(seed + type);
     if (type == ZT_ETHERTYPE_IPV4 && n >= ZT_IPV4_LEN) {

@@ -56,7 +56,12 @@ static inline void zt_put64(uint8_t *p, uint64_t v) {
 #define ZT_ETHER_LEN 14u
 #define ZT_ETHERTYPE_IPV4 0x0800u
 #define ZT_ETHERTYPE_IPV6 0x86ddu
-#define ZT_ETHERTYPE_VLAN 0x8100u
+#define ZT_ETHERTYPE_VLAN 0x8100u  /* 802.1Q */
+#define ZT_ETHERTYPE_OUTER 0x88a8u /* 802.1ad */
+#define ZT_TAGS_MAX 2u
+#define ZT_TAG_LEN 4u
+
+static inline bool zt_is_tag(uint16_t type) { return type == ZT_ETHERTYPE_VLAN || type == ZT_ETHERTYPE_OUTER; }
 
 #define ZT_PROTO_TCP 6u
 #define ZT_PROTO_UDP 17u

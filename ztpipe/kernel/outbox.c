@@ -7,7 +7,7 @@
 
 #define SEND_TRIES 4    /* on a full socket buffer, waiting up to 1 ms each */
 #define LONGEST_MESSAGE 65535u
-#define GSO_PAUSE 10000 /* ms without UDP_SEGMENT after the kernel called it invalid: it may have been that one route */
+#define GSO_PAUSE 10000 /* ms without UDP_SEGMENT after the kernel refused it: it may have been that one route, or a setting of the card */
 
 const uint8_t zt_mapped_prefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
 
@@ -64,9 +64,9 @@ static void send_apart(struct zt_outbox *b, uint32_t i, int error) {
         data += n;
         left -= n;
     }
-    if (sent || error == EIO) {
+    if (sent || error == EIO) { /* EIO: the device makes no checksums, at present */
         zt_count(b->c, ZT_C_udp_gso_refused, 1);
-        b->socket->plain_until = error == EIO ? INT64_MAX : b->now + GSO_PAUSE; /* EIO: no checksum offload, for good */
+        b->socket->plain_until = b->now + GSO_PAUSE;
     }
 }
 

@@ -17,14 +17,14 @@ static bool describe_csum(struct zt_super *s, const struct zt_vnet *v) {
     return true;
 }
 
-/* Find the IP header behind at most one VLAN tag, and check that it ends where the vnet header says that TCP or UDP starts. IPv6
+/* Find the IP header behind at most two VLAN tags, and check that it ends where the vnet header says that TCP or UDP starts. IPv6
  * extension headers in between are copied as they are. */
 static bool describe_ip(struct zt_super *s, uint8_t proto) {
     s->l3 = ZT_ETHER_LEN;
     uint16_t type = zt_get16(s->frame + ZT_MACS_LEN);
-    if (type == ZT_ETHERTYPE_VLAN && s->len >= ZT_ETHER_LEN + 4) {
-        type = zt_get16(s->frame + ZT_MACS_LEN + 4);
-        s->l3 += 4;
+    for (uint32_t i = 0; i < ZT_TAGS_MAX && zt_is_tag(type) && s->len >= s->l3 + ZT_TAG_LEN; i++) {
+        type = zt_get16(s->frame + s->l3 + 2);
+        s->l3 += ZT_TAG_LEN;
     }
     const uint8_t *ip = s->frame + s->l3;
     if (type == ZT_ETHERTYPE_IPV4) {
@@ -69,7 +69,7 @@ static bool describe_gso(struct zt_super *s, const struct zt_vnet *v) {
 
 bool zt_super_init(struct zt_super *s, const struct zt_vnet *vnet, const uint8_t *frame, size_t len) {
     *s = (struct zt_super){.frame = frame, .len = (uint32_t)len, .segments = 1, .kind = ZT_SUPER_PLAIN};
-    if (len < ZT_ETHER_LEN || len > 0xffffu + ZT_ETHER_LEN + 4) {
+    if (len < ZT_ETHER_LEN || len > 0xffffu + ZT_ETHER_LEN + ZT_TAGS_MAX * ZT_TAG_LEN) {
         return false;
     }
     if (vnet == NULL) {

@@ -1,6 +1,6 @@
 /* segment.h: a TAP's frame or super-frame as the sequence of Ethernet frames it stands for.
  *
- * The kernel leaves work to us: partial checksums (NEEDS_CSUM), TCP and UDP segmentation (TSO, USO), with or without one VLAN tag. A
+ * The kernel leaves work to us: partial checksums (NEEDS_CSUM), TCP and UDP segmentation (TSO, USO), with up to two VLAN tags. A
  * `zt_super` is a checked description; segments are written one at a time, in any order, straight to where they are needed.
  */
 #ifndef ZT_SEGMENT_H

@@ -10,7 +10,7 @@
 #include "strangers.h"
 
 #define TAP_QUEUES 256u
-#define TAP_FRAME (0xffffu + ZT_ETHER_LEN + 4u) /* the longest super-frame, with a VLAN tag */
+#define TAP_FRAME (0xffffu + ZT_ETHER_LEN + ZT_TAGS_MAX * ZT_TAG_LEN) /* the longest super-frame, with its tags */
 #define TAP_ROUTES 64u         /* power of two */
 
 struct tap_queue {
