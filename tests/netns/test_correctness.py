@@ -85,19 +85,23 @@ def _left_over(pair: Pair) -> int:
 _SOL_PACKET, _PACKET_AUXDATA, _PACKET_VNET_HDR = 263, 8, 15
 
 
-def _tagged_super_frame(macs: bytes, tag: int, payload: bytes) -> bytes:
-    """A TCP super-frame in a VLAN, behind the vnet header that says so."""
+def _tagged_super_frame(macs: bytes, tags: bytes, payload: bytes) -> bytes:
+    """A TCP super-frame in a VLAN or two, behind the vnet header that says so."""
     ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 40 + len(payload), 1, 0x4000, 64, 6, 0, b"\x0a\x63\5\1", b"\x0a\x63\5\2")
     ip = ip[:10] + checksum(ip).to_bytes(2, "big") + ip[12:]
     pseudo = ones_sum(ip[12:20] + struct.pack("!HH", 6, 20 + len(payload)))
     tcp = struct.pack("!HHIIBBHHH", 4000, 5000, 1, 1, 0x50, 0x10, 65_535, pseudo, 0)
-    head = macs + struct.pack("!HHH", 0x8100, tag, 0x0800)
+    head = macs + tags + b"\x08\0"
     vnet = struct.pack("=BBHHHH", 1, 1, len(head) + 40, 1400, len(head) + 20, 16)
     return vnet + head + ip + tcp + payload
 
 
-def test_tagged_super_frames(good: Pair) -> None:
-    """By packet sockets, as not every kernel has VLAN devices. A socket gets a frame's tag beside it."""
+@pytest.mark.parametrize("tags", ["81000005", "88a80005", "88a8000581000007"], ids=["802.1Q", "802.1ad", "QinQ"])
+def test_tagged_super_frames(good: Pair, tags: str) -> None:
+    """By packet sockets, as not every kernel has VLAN devices. A socket gets a frame's (outer) tag beside it.
+
+    The kernel itself segments what has two tags."""
+    inner = bytes.fromhex(tags)[4:] + b"\x08\0"
     mac = [
         bytes.fromhex(host.run("cat", f"/sys/class/net/{tap(good, number)}/address").stdout.replace(":", ""))
         for number, host in enumerate((good.a, good.b))
@@ -107,22 +111,25 @@ def test_tagged_super_frames(good: Pair) -> None:
         good.b.open_socket(socket.AF_PACKET, socket.SOCK_RAW),
     )
     with out, back:
-        out.bind((tap(good, 0), 0x8100))
+        out.bind((tap(good, 0), int(tags[:4], 16)))
         back.bind((tap(good, 1), 0x0003))
         out.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
         back.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
         back.settimeout(5)
         payload = os.urandom(30_000)
         frames = counted(good.nodes[0], "seal_frames")
-        out.send(_tagged_super_frame(mac[1] + mac[0], 5, payload))
+        out.send(_tagged_super_frame(mac[1] + mac[0], bytes.fromhex(tags), payload))
         arrived: dict[int, bytes] = {}
         while sum(map(len, arrived.values())) < len(payload):
             data, extra, _, _ = back.recvmsg(70_000, 256)
-            beside = struct.unpack_from("=IIIHHHH", extra[0][2])
-            if data[:12] == mac[1] + mac[0] and data[12:14] == b"\x08\0" and beside[5] == 5:
-                arrived[int.from_bytes(data[38:42], "big")] = data[54:]
+            tag, protocol = struct.unpack_from("=IIIHHHH", extra[0][2])[5:]
+            head = data[:12], struct.pack("!HH", protocol, tag), data[12 : 12 + len(inner)]
+            if head == (mac[1] + mac[0], bytes.fromhex(tags)[:4], inner):
+                tcp = 12 + len(inner) + 20
+                arrived[int.from_bytes(data[tcp + 4 : tcp + 8], "big")] = data[tcp + 20 :]
         assert b"".join(arrived[sequence] for sequence in sorted(arrived)) == payload
-        assert counted(good.nodes[0], "seal_frames") - frames < 5, "the super-frame did not reach the TAP whole"
+        if len(inner) == 2:
+            assert counted(good.nodes[0], "seal_frames") - frames < 5, "the super-frame did not reach the TAP whole"
 
 
 def test_ipv6_super_frames(good: Pair) -> None:
