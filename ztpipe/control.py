@@ -68,7 +68,7 @@ _LOCAL_CONF = 10.0
 _PEERS_CLEANED = 3600.0  # vl1-behaviour §1.2
 _NAME_SERVERS = 3.0
 _METRICS = 5.0
-_CONTROLLER_IDLE = 2.0
+_CONTROLLER_IDLE = 5.0
 _CONTROLLER_PAUSE = 0.005  # between two rounds of pushes, for everybody else
 
 
@@ -131,7 +131,7 @@ class Control:
         sizes = Sizes(networks=2 * MAX_NETWORKS)  # a place stays empty, and without an entry a TAP is not read
         self.tables = Tables.create(self.identity.address, sizes, clock_offset=self.clock.offset)
         stack.callback(self.tables.close)
-        self.supervisor = Supervisor(config, self.tables, on_punts=self._on_punts)
+        self.supervisor = Supervisor(config, self.tables, on_punts=self._on_punts, pause=self.clock.pause)
         stack.push_async_callback(self.supervisor.stop)
         self.supervisor.start()
         self.bindings = Bindings(
@@ -410,18 +410,18 @@ class Control:
     async def _tend_controller(self) -> None:
         """Carry on with what takes more than one round: a change that thousands of members are to hear of."""
         while True:
-            wait = _CONTROLLER_IDLE
+            wait, begun = self.clock.pause(_CONTROLLER_IDLE), time.monotonic()
             try:
                 self.run_controller_actions()
                 self._controller_asked.clear()
                 due = self.controller.next_deadline(self.clock.now())
                 if due is not None:
-                    wait = min(self.clock.seconds_until(due), _CONTROLLER_IDLE)
+                    wait = min(self.clock.seconds_until(due), wait)
             except Exception:
                 log.exception("controller failed")
-            await asyncio.sleep(_CONTROLLER_PAUSE)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._controller_asked.wait(), wait)
+            await asyncio.sleep(begun + _CONTROLLER_PAUSE - time.monotonic())
 
     # -- settings ------------------------------------------------------------------------------------------------------
 
@@ -462,7 +462,7 @@ class Control:
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[None] | None]) -> None:
         while True:
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(self.clock.pause(seconds))
             try:
                 result = work()
                 if result is not None:

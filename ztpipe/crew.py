@@ -20,14 +20,18 @@ from typing import Final, NamedTuple
 from ztpipe import log
 from ztpipe.ipc import Command, CommandWriter, Message, MessageKind
 from ztpipe.mesh import Mesh, Seat
+from ztpipe.shm.counters import INDEX
 from ztpipe.worker import launch
 
 __all__ = ["Crew", "SupervisorError", "WorkerStatus"]
 
 STOP_TIMEOUT_S: Final = 0.7
-#: A worker that has said nothing for this long hangs, and is killed.
+#: A worker whose beats (one a second) have not been counted on for this long hangs, and is killed.
 _SILENCE_S: Final = 10.0
-_ABSENCE_S: Final = 2.0
+_ABSENCE_S: Final = 3.0
+#: After which a command that did not get into its socket is tried again.
+_PUSH_S: Final = 0.1
+_BEATS: Final = INDEX["beats"]
 #: A worker that lived shorter than this is restarted after a pause, which doubles up to a limit.
 _YOUNG_S: Final = 2.0
 _PAUSE_S: Final = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -65,6 +69,8 @@ class _Seated:
     answer: int = 0  # to the last command: 0 or an errno
     born: float = 0.0
     heard: float = 0.0
+    beats: int = 0
+    push_timer: asyncio.TimerHandle | None = None
     restarts: int = 0
     early_deaths: int = 0
     restart_timer: asyncio.TimerHandle | None = None
@@ -139,7 +145,7 @@ class Crew:
             if worker.restart_timer is not None:
                 worker.restart_timer.cancel()
             if worker.process is not None:
-                worker.commands.send(Command.STOP)
+                self._send(worker, Command.STOP)
         until = time.monotonic() + STOP_TIMEOUT_S
         while any(worker.process is not None for worker in self._workers.values()):
             if time.monotonic() > until:
@@ -149,6 +155,8 @@ class Crew:
     def close(self) -> None:
         """Release what a stopped crew held."""
         for worker in self._workers.values():
+            if worker.push_timer is not None:
+                worker.push_timer.cancel()
             worker.commands.close()
         self.mesh.close()
 
@@ -161,6 +169,15 @@ class Crew:
     def _send(self, worker: _Seated, command: Command, *arguments: int, fds: Sequence[int] = ()) -> None:
         if worker.process is not None:
             worker.commands.send(command, *arguments, fds=fds)
+            self._push(worker)
+
+    def _push(self, worker: _Seated) -> None:
+        """Send what waits, now and again until all has gone."""
+        if worker.push_timer is not None:
+            worker.push_timer.cancel()
+        sent = worker.commands.flush()
+        loop = asyncio.get_running_loop()
+        worker.push_timer = None if sent else loop.call_later(_PUSH_S, self._push, worker)
 
     async def settled(self, timeout: float) -> bool:
         """Wait until every worker has carried out what it was told. False: one has not within `timeout` seconds."""
@@ -268,7 +285,7 @@ class Crew:
                 self._on_event(message.worker, name, fields)
 
     def watch(self) -> None:
-        """Push waiting commands on, and kill workers that hang; to be called about every 0.25 s.
+        """See whose beats go on, and kill workers that hang; to be called about every second.
 
         If we have not looked for seconds, it was us who stood still (a frozen container, a debugger): what the workers
         said meanwhile has not been read yet.
@@ -276,9 +293,9 @@ class Crew:
         now = time.monotonic()
         absent, self._watched = now - self._watched > _ABSENCE_S, now
         for worker in self._workers.values():
-            worker.commands.flush()
-            if absent:
-                worker.heard = now
+            beats = int(self.mesh.counters.block(worker.seat.id)[_BEATS])
+            if absent or beats != worker.beats:
+                worker.heard, worker.beats = now, beats
             silent = now - worker.heard > _SILENCE_S
             if worker.process is not None and silent:
                 self._log.error("worker hangs", worker=worker.seat.name)

@@ -1,8 +1,8 @@
 """Messages between control and its workers.
 
 Upwards (worker -> control): ZeroMQ, DEALER to ROUTER over ``ipc://<run_dir>/control.sock``; each message one msgpack
-array ``[kind, ...]``: a flush of punts, an answer to a command, a heartbeat, an event. Bounded by the high-water mark:
-what would block is dropped, and punts are then counted as drop_punt_overflow.
+array ``[kind, ...]``: a flush of punts, an answer to a command, an event. Bounded by the high-water mark: what would
+block is dropped, and punts are then counted as drop_punt_overflow. That a worker lives shows in its counter of beats.
 
 Downwards (control -> worker): one SOCK_SEQPACKET socket pair per worker; each message one msgpack array
 ``[sequence, command, ...]`` with the file descriptors it speaks of attached, so a command and its descriptors cannot be
@@ -128,7 +128,7 @@ class MessageKind(IntEnum):
     READY = 1  # [pid]: attached to everything, looping
     PUNTS = 2  # [count, blob]
     DONE = 3  # [sequence, errno]: a command was carried out (0) or failed
-    HEARTBEAT = 4  # [sequence]: of the last command seen
+    HEARTBEAT = 4  # [sequence]: of the last command seen, once a second at most, in case that its DONE was dropped
     EVENT = 5  # [name, fields]
 
 

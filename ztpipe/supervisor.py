@@ -30,6 +30,8 @@ __all__ = ["Supervisor", "SupervisorError", "WorkerStatus"]
 _READY_TIMEOUT_S: Final = 15.0
 #: In which workers surely come to read what is in their queues.
 _READ_S: Final = 0.005
+#: Between two looks at the workers.
+_WATCH_S: Final = 1.0
 
 
 @dataclass(frozen=True)
@@ -58,13 +60,15 @@ class Supervisor:
         shape: Plan | None = None,
         offload: int | None = None,
         spin_us: int | None = None,
+        pause: Callable[[float], float] = lambda seconds: seconds,
     ) -> None:
         """`on_punts(blob)` gets each flush of punts (see `ipc.iter_punts`); `on_event(worker, name, fields)`.
 
         `offload` (ZT_OFFLOAD_*): what a probe found to work; by default what `config` allows. `spin_us`: how long an
-        idle worker yields before it sleeps; by default what `config` says.
+        idle worker yields before it sleeps; by default what `config` says. `pause(seconds)`: how long to wait between
+        two rounds of what is done every so many seconds.
         """
-        self._tables, self._offload, self._spin_us = tables, offload, spin_us
+        self._tables, self._offload, self._spin_us, self._pause = tables, offload, spin_us, pause
         self._on_punts = on_punts
         self._on_event = on_event or (lambda *_: None)
         self._run_dir = config.run_dir
@@ -272,6 +276,6 @@ class Supervisor:
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(self._pause(_WATCH_S))
             for crew in (self._crew, *self._others):
                 crew.watch()

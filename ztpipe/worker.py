@@ -40,6 +40,7 @@ _HEARTBEAT_US: Final = 1_000_000
 #: go on delivering overflows its buffer. Turns are short, so nothing is lost by it.
 _SLICE_US: Final = 100
 _OVERFLOW: Final = INDEX["drop_punt_overflow"]
+_BEATS: Final = INDEX["beats"]
 _READ: Final = select.EPOLLIN
 
 
@@ -166,7 +167,7 @@ class Worker:
         self._rings: list[RingRegion] = []
         self._sets: list[RingSet] = []
         self._freed: list[Callable[[], None]] = []
-        self._last_command = 0
+        self._last_command = self._confirmed = 0
         #: ``struct zt_context *`` for the stages.
         self.context: Any = lib.zt_context_new(
             self._tables.pointer, self._tables.keys_pointer, self._count, self._bell, boot.offload
@@ -292,7 +293,9 @@ class Worker:
 
     def _beat(self) -> None:
         self._pace.next_beat = lib.zt_microseconds() + _HEARTBEAT_US
-        self._uplink.send(MessageKind.HEARTBEAT, self._last_command)
+        self._count[_BEATS] += 1  # control looks there: a message each would wake it, and four threads on the way
+        if self._last_command != self._confirmed and self._uplink.send(MessageKind.HEARTBEAT, self._last_command):
+            self._confirmed = self._last_command
         for source in self._sources.values():
             source.revive()
         if os.getppid() != self.boot.parent:

@@ -110,6 +110,13 @@ async def test_death_is_noticed_at_once(bench: Bench) -> None:
     assert bench.events[0][:2] == ("crypto-1", "ended")
 
 
+async def test_a_worker_that_hangs_is_killed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ztpipe.crew._SILENCE_S", 4.0)
+    os.kill(bench.pid("crypto-0"), signal.SIGSTOP)  # its beats end, and no others'
+    await _until(lambda: bench.restarts("crypto-0") == 1, 30)
+    assert [event[:2] for event in bench.events] == [("crypto-0", "ended")]
+
+
 async def test_who_stood_still_himself_takes_nobody_for_hung(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ztpipe.crew._SILENCE_S", 1.0)
     monkeypatch.setattr("ztpipe.crew._ABSENCE_S", 0.5)

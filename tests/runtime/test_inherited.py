@@ -18,7 +18,7 @@ _START = """
 import os, sys
 number = int(sys.argv[1])
 passed = [int(word) for word in sys.argv[2].split(",")]
-spare = [os.dup2(fd, 100 + at) for at, fd in enumerate(passed)]
+spare = [os.dup2(fd, max(100, *passed) + 1 + at) for at, fd in enumerate(passed)]
 for at, fd in enumerate(spare):
     os.dup2(fd, 3 + at, inheritable=True)
 os.environ.update(LISTEN_FDS=str(number), LISTEN_PID=str(os.getpid()), LISTEN_FDNAMES="api:api")

@@ -212,8 +212,8 @@ class HostDns:
 
     @property
     def in_a_file(self) -> bool:
-        """Whether `reassert` only reads a file, unless there is something to repair."""
-        return isinstance(self._resolver, FileResolver)
+        """Whether there are servers of ours, and `reassert` only reads a file unless there is something to repair."""
+        return bool(self._set) and isinstance(self._resolver, FileResolver)
 
     def start(self) -> None:
         """Before the first device: take back what a killed process left."""

@@ -38,6 +38,7 @@
     X(turns, "turns of the worker's loop")                                                                          \
     X(sleeps, "times the worker slept")                                                                             \
     X(bells, "times it was woken by a bell")                                                                        \
+    X(beats, "signs of life, about one a second")                                                                   \
     X(ring_full, "times a stage had to wait for a slot")                                                            \
     /* drops: name = drop reason */                                                                                 \
     X(drop_tap_short, "frame shorter than an Ethernet header")                                                      \

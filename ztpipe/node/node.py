@@ -78,17 +78,17 @@ class Node:
     def tick(self, now: int) -> None:
         """Do what is due. Call at `next_deadline()` or earlier."""
         if now >= self._next_queue:
-            self._next_queue = now + QUEUE_TICK_MS
+            self._next_queue = _aligned(now) + QUEUE_TICK_MS
             self._queue_tick(now)
         if now >= self._next_ping:
-            self._next_ping = now + self._vl1.pings.interval()
+            self._next_ping = _aligned(now) + self._vl1.pings.interval()
             self._vl1.pings.run(now)
             self._vl2.tick(now)
             self._vl1.fastpath.start_round(now)
         if now >= self._vl1.recovery.next:
             self._vl1.recovery.tick(now)
         if now >= self._next_housekeeping:
-            self._next_housekeeping = now + HOUSEKEEPING_MS
+            self._next_housekeeping = _aligned(now) + HOUSEKEEPING_MS
             self._housekeeping(now)
         self._settle(now)
 
@@ -322,6 +322,11 @@ class Node:
 
     def network_statuses(self) -> list[NetworkStatusRecord]:
         return self._vl2.statuses()
+
+
+def _aligned(now: int) -> int:
+    """What is done periodically is done at multiples of the queue tick, so that one awakening does for all of it."""
+    return now - now % QUEUE_TICK_MS
 
 
 def _default_vl2(vl1: Vl1Engine, networks: Mapping[int, bytes]) -> Vl2:

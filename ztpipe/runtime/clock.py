@@ -30,7 +30,16 @@ class Clock:
         return self._asked - before >= _ABSENCE_MS
 
     def seconds_until(self, deadline: int) -> float:
-        return max(0.0, (deadline - self.now()) / 1000)
+        return max(0.0, ((deadline - self.offset) * 1_000_000 - time.monotonic_ns()) / 1e9)
+
+    def pause(self, seconds: float) -> float:
+        """How long to wait between two rounds of work done every `seconds`: until node time is a multiple of them.
+
+        So what is done now and then is done together, and wakes this process once. Never less than half of `seconds`.
+        """
+        period = round(seconds * 1e9)
+        left = period - (time.monotonic_ns() + self.offset * 1_000_000) % period
+        return (left if 2 * left >= period else left + period) / 1e9
 
 
 def _since_boot() -> int:

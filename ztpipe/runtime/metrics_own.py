@@ -50,6 +50,7 @@ _LOOP: Final = {
     "turns": "turns of a worker's loop; units of data divided by turns are the mean batch",
     "sleeps": "times a worker slept",
     "bells": "times a worker was woken by a doorbell",
+    "beats": "signs of life of a worker, about one a second",
     "ring_full": "times a stage had to wait for a slot",
 }
 _NAMED: Final = {*_FRAMES, *_PACKETS, *_BYTES, *_PUNTS, *_LOOP}
