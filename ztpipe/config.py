@@ -183,7 +183,7 @@ WORKER_KEYS: Final = (
 
 
 class WorkerConfig(msgspec.Struct, frozen=True):
-    """What one worker process needs to know; small, and picklable."""
+    """What one worker process is started with."""
 
     role: Role
     index: int

@@ -13,7 +13,6 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import structlog
 
@@ -36,7 +35,7 @@ from ztpipe.runtime.fallback import Fallback
 from ztpipe.runtime.hostnetworks import HostNetworks
 from ztpipe.runtime.monitor import MonitorServer
 from ztpipe.runtime.portmapping import PortMapper
-from ztpipe.runtime.processes import cpu_seconds, end_tracker
+from ztpipe.runtime.processes import cpu_seconds
 from ztpipe.runtime.reload import LocalConfWatch, report
 from ztpipe.runtime.reshape import Reshaper
 from ztpipe.runtime.secondaryport import SecondaryPort
@@ -486,8 +485,4 @@ def _run(config: Config, home: Home) -> int:
     async def go() -> int:
         return await Control(with_probed_offloads(config), home).run()
 
-    try:
-        result: Any = asyncio.run(go())
-    finally:
-        end_tracker()
-    return int(result)
+    return asyncio.run(go())

@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import multiprocessing
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
-from multiprocessing.context import SpawnProcess
 from typing import Final, NamedTuple
 
 from ztpipe import log
 from ztpipe.ipc import Command, CommandWriter, Message, MessageKind
 from ztpipe.mesh import Mesh, Seat
 from ztpipe.shm.counters import INDEX
-from ztpipe.worker import launch
+from ztpipe.spawn import Spawned
 
 __all__ = ["Crew", "SupervisorError", "WorkerStatus"]
 
@@ -62,7 +59,7 @@ class _Seated:
 
     seat: Seat
     generation: int = 0
-    process: SpawnProcess | None = None
+    process: Spawned | None = None
     commands: CommandWriter = field(default_factory=CommandWriter)
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     acknowledged: int = 0
@@ -99,7 +96,6 @@ class Crew:
         self._workers = {seat.name: _Seated(seat) for seat in mesh.seats}
         self._stopping = False
         self._watched = time.monotonic()
-        self._spawn = multiprocessing.get_context("spawn")
 
     # ---- life --------------------------------------------------------------------------------------------------
 
@@ -219,9 +215,7 @@ class Crew:
         worker.acknowledged = 0
         worker.ready.clear()
         boot = self.mesh.boot(worker.seat, worker.generation, worker.commands.worker_fd)
-        loop = import_module(f"ztpipe.{worker.seat.role}worker").loop
-        process = self._spawn.Process(target=launch, args=(loop, boot, boot.passed()), name=boot.name, daemon=True)
-        process.start()
+        process = Spawned("ztpipe.worker", boot.pack(), boot.passed(), name=boot.name)
         worker.commands.started()
         worker.process = process
         worker.born = worker.heard = time.monotonic()
@@ -229,11 +223,9 @@ class Crew:
         for command, arguments, fd in self._equip(worker.seat):
             self._send(worker, command, *arguments, fds=(fd,))
 
-    def _ended(self, worker: _Seated, process: SpawnProcess) -> None:
+    def _ended(self, worker: _Seated, process: Spawned) -> None:
         asyncio.get_running_loop().remove_reader(process.sentinel)
-        process.join()
-        code = process.exitcode
-        process.close()
+        code = process.join()
         worker.process = None
         worker.ready.clear()
         if self._stopping:

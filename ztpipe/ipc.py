@@ -20,13 +20,13 @@ import struct
 from collections import deque
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
-from multiprocessing import reduction
-from multiprocessing.context import assert_spawning
-from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgpack
 import zmq
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = [
     "Command",
@@ -36,7 +36,6 @@ __all__ = [
     "GatherAsked",
     "Message",
     "MessageKind",
-    "PassedFds",
     "Punt",
     "PuntKind",
     "Uplink",
@@ -309,19 +308,3 @@ def _close_all(fds: Sequence[int]) -> None:
     for fd in fds:
         with contextlib.suppress(OSError):
             os.close(fd)
-
-
-# ---- into a new process ---------------------------------------------------------------------------------------------
-
-
-class PassedFds:
-    """Descriptors that a spawned `multiprocessing` process gets, under the same numbers, and nothing else of ours."""
-
-    def __init__(self, fds: Sequence[int]) -> None:
-        self.fds = tuple(sorted(set(fds)))
-
-    def __reduce__(self) -> tuple[type[PassedFds], tuple[tuple[int, ...]]]:
-        assert_spawning(self)
-        for fd in self.fds:
-            reduction.DupFd(fd)  # spawning: registers `fd` to be passed; the number stays
-        return PassedFds, (self.fds,)

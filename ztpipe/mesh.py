@@ -110,12 +110,16 @@ class Mesh:
     def boot(self, seat: Seat, generation: int, commands_fd: int) -> Boot:
         """What the `generation`-th worker on a seat is started with."""
         keys = self._tables.keys if seat.role in ("crypto", "fused") else None
+        wanted = self._worker_config(seat)
         return Boot(
             name=seat.name,
+            role=seat.role,
             id=seat.id,
             generation=generation,
             parent=os.getpid(),
-            config=self._worker_config(seat),
+            batch=wanted.sched == "batch",
+            cpu=wanted.cpu,
+            sandbox=wanted.sandbox,
             offload=self._offload,
             spin_us=self._spin_us,
             uplink=endpoint(self._config.run_dir),

@@ -17,19 +17,20 @@ import os
 import select
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from importlib import import_module
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from ztpipe.config import WorkerConfig
-from ztpipe.ipc import Command, CommandReader, Downlink, MessageKind, PassedFds, Uplink
+import msgpack
+
+from ztpipe.ipc import Command, CommandReader, Downlink, MessageKind, Uplink
 from ztpipe.kernel._kernel import ffi, lib
 from ztpipe.shm.bells import Bells
 from ztpipe.shm.counters import INDEX, Counters
 from ztpipe.shm.rings import RingRegion, RingSet
 from ztpipe.shm.tables import Tables
 
-__all__ = ["Boot", "End", "Source", "Worker", "launch"]
+__all__ = ["Boot", "End", "Source", "Worker", "main"]
 
 #: Records that a stage handles in one turn.
 _BATCH: Final = 32
@@ -44,8 +45,7 @@ _BEATS: Final = INDEX["beats"]
 _READ: Final = select.EPOLLIN
 
 
-@dataclass(frozen=True)
-class End:
+class End(NamedTuple):
     """One end of a ring: its region, and the bell of the worker at the other end."""
 
     ring_fd: int
@@ -53,15 +53,17 @@ class End:
     other_bell_fd: int
 
 
-@dataclass(frozen=True)
-class Boot:
-    """All a worker process is started with; descriptors are numbers that `PassedFds` keeps valid."""
+class Boot(NamedTuple):
+    """All a worker process is started with; its descriptors keep their numbers (`ztpipe.spawn`)."""
 
     name: str
+    role: str
     id: int
     generation: int
     parent: int  # pid of control
-    config: WorkerConfig
+    batch: bool  # scheduling class
+    cpu: int | None  # to be pinned to
+    sandbox: bool
     offload: int  # ZT_OFFLOAD_*
     spin_us: int
     uplink: str
@@ -72,16 +74,30 @@ class Boot:
     bells_fd: int
     bell_fd: int
     commands_fd: int
-    inputs: Mapping[str, Sequence[End]] = field(default_factory=dict)  # by role of the worker at the other end
-    outputs: Mapping[str, Sequence[End]] = field(default_factory=dict)
+    inputs: Mapping[str, Sequence[End]]  # by role of the worker at the other end
+    outputs: Mapping[str, Sequence[End]]
 
-    def passed(self) -> PassedFds:
+    def passed(self) -> set[int]:
         """Every descriptor named in here."""
         fds = [self.tables_fd, self.counters_fd, self.bells_fd, self.bell_fd, self.commands_fd]
         fds += [] if self.keys_fd is None else [self.keys_fd]
         for ends in (*self.inputs.values(), *self.outputs.values()):
             fds += [fd for end in ends for fd in (end.ring_fd, end.other_bell_fd)]
-        return PassedFds(fds)
+        return set(fds)
+
+    def pack(self) -> bytes:
+        """For `main`."""
+        return bytes(msgpack.packb(self))
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Boot:
+        """Made by `pack`."""
+        boot = cls(*msgpack.unpackb(data, use_list=False))
+        inputs, outputs = (
+            {role: [End(*end) for end in ends] for role, ends in mapping.items()}
+            for mapping in (boot.inputs, boot.outputs)
+        )
+        return boot._replace(inputs=inputs, outputs=outputs)
 
 
 class Source:
@@ -373,9 +389,14 @@ def _unregister(epoll: select.epoll, fd: int) -> None:
         epoll.unregister(fd)
 
 
-def launch(loop: Callable[[Worker], None], boot: Boot, passed: PassedFds) -> None:
-    """First function of a worker process: set the process up, attach, run `loop` until it is told to stop."""
-    assert passed.fds
+def main(fd: int) -> None:
+    """First function of a worker process: set it up, attach, run the loop of its role until it is told to stop.
+
+    `fd`: a file with what `Boot.pack` made.
+    """
+    with os.fdopen(fd, "rb") as file:
+        boot = Boot.unpack(file.read())
+    loop = import_module(f"ztpipe.{boot.role}worker").loop
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C goes to the whole group; control decides
     if lib.zt_process_setup(boot.parent, f"zt {boot.name}".encode()) != 0:
         raise SystemExit("control is gone")
@@ -388,13 +409,13 @@ def launch(loop: Callable[[Worker], None], boot: Boot, passed: PassedFds) -> Non
 
 def _schedule(boot: Boot) -> Iterator[tuple[str, str]]:
     """Scheduling class, time slice and CPU of this process; yields what was refused, and why."""
-    if code := lib.zt_process_schedule(boot.config.sched == "batch", _SLICE_US):
+    if code := lib.zt_process_schedule(boot.batch, _SLICE_US):
         yield "default scheduling", os.strerror(-code)
-    if boot.config.cpu is not None:
+    if boot.cpu is not None:
         try:
-            os.sched_setaffinity(0, {boot.config.cpu})
+            os.sched_setaffinity(0, {boot.cpu})
         except OSError as problem:
-            yield f"not pinned to CPU {boot.config.cpu}", problem.strerror or ""
+            yield f"not pinned to CPU {boot.cpu}", problem.strerror or ""
 
 
 def _confine(boot: Boot) -> Iterator[tuple[str, str]]:
@@ -404,5 +425,5 @@ def _confine(boot: Boot) -> Iterator[tuple[str, str]]:
     """
     if code := lib.zt_capabilities_keep(0):
         yield "capabilities kept", os.strerror(-code)
-    elif boot.config.sandbox and (code := lib.zt_system_calls_of_a_worker()):
+    elif boot.sandbox and (code := lib.zt_system_calls_of_a_worker()):
         yield "system calls not filtered", os.strerror(-code)

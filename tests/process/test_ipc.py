@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import msgpack
-import pytest
 import zmq
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +18,6 @@ from ztpipe.ipc import (
     CommandReader,
     CommandWriter,
     MessageKind,
-    PassedFds,
     Punt,
     PuntKind,
     Uplink,
@@ -237,49 +233,3 @@ def test_a_control_that_does_not_read_blocks_nobody(tmp_path: Path) -> None:
     assert True in results
     assert results[-1] is False
     uplink.close()
-
-
-# ---- into a new process ----------------------------------------------------------------------------------------------
-
-_CHILD = """
-import os
-def look(passed, pipe):
-    open_fds = "/proc/self/fd/"
-    for number in os.listdir(open_fds):
-        if os.path.lexists(open_fds + number):
-            os.write(pipe, os.readlink(open_fds + number).encode() + b"\\n")
-"""
-
-
-def test_a_worker_gets_the_descriptors_passed_and_no_other(tmp_path: Path) -> None:
-    (tmp_path / "child_of_test.py").write_text(_CHILD)
-    script = """
-import multiprocessing, os, sys
-sys.path.insert(0, sys.argv[1])
-from child_of_test import look
-from ztpipe.ipc import PassedFds
-if __name__ == "__main__":
-    secret = os.open(sys.argv[1] + "/secret", os.O_RDWR | os.O_CREAT)
-    os.set_inheritable(secret, True)
-    read_end, write_end = os.pipe()
-    passed = PassedFds([write_end, write_end])
-    process = multiprocessing.get_context("spawn").Process(target=look, args=(passed, write_end))
-    process.start()
-    process.join()
-    print(os.readlink(f"/proc/self/fd/{write_end}"), os.read(read_end, 10000).decode())
-"""
-    (tmp_path / "main.py").write_text(script)
-    done = subprocess.run(
-        [sys.executable, tmp_path / "main.py", str(tmp_path)], capture_output=True, text=True, check=True, timeout=30,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
-    )  # fmt: skip
-    passed, *there = done.stdout.split()
-    assert passed in there
-    assert not [name for name in there if name.endswith("/secret")]
-
-
-def test_passed_fds_outside_of_a_spawn_are_refused() -> None:
-    import pickle
-
-    with pytest.raises(RuntimeError, match="through inheritance"):
-        pickle.dumps(PassedFds([2]))

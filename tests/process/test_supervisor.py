@@ -231,7 +231,7 @@ async def test_no_descriptor_is_left(tmp_path: Path) -> None:
 
 
 async def _twice(once: Callable[[Path], Awaitable[None]], tmp_path: Path) -> None:
-    await once(tmp_path / "first")  # what asyncio, multiprocessing and ZeroMQ open once
+    await once(tmp_path / "first")  # what asyncio and ZeroMQ open once
     before = len(os.listdir("/proc/self/fd"))
     await once(tmp_path / "second")
     assert len(os.listdir("/proc/self/fd")) <= before

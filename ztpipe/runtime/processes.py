@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from typing import Final
 
@@ -17,17 +16,3 @@ def cpu_seconds(pid: object) -> float:
     except OSError:
         return 0.0
     return (int(fields[11]) + int(fields[12])) / _TICKS
-
-
-def end_tracker() -> None:
-    """End the helper process of `multiprocessing` and wait for it.
-
-    It would end a moment after us by itself; but a service manager that still sees it then takes it for a process that
-    did not stop, and kills it.
-    """
-    from multiprocessing import resource_tracker
-
-    stop = getattr(getattr(resource_tracker, "_resource_tracker", None), "_stop", None)
-    if stop is not None:
-        with contextlib.suppress(OSError):
-            stop()
