@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -101,6 +103,42 @@ def test_equal_small_frames_share_batches_of_64() -> None:
     with lab() as made:
         records = made.seal([record(made, plain(0x88B5, body(60, n))) for n in range(130)], 200)
     assert [r.nseg for r in records] == [64, 64, 2]
+
+
+def test_no_batch_is_longer_than_a_datagram() -> None:
+    """64 full ones would be: the kernel takes 65,507 bytes at once."""
+    frame = Frame(macs=MACS, payload=body(1354 * 46))
+    with lab() as made:
+        records = made.seal([record(made, frame.vnet(1354) + frame.partial())])
+        assert {r.seg for r in records} == {1432}
+        assert [r.nseg for r in records] == [45, 1]
+        check_batches(records, 1432)
+
+
+@pytest.mark.parametrize("differs", ["peer", "remote"])
+def test_a_batch_is_for_one_peer_at_one_place(differs: str) -> None:
+    other = 0x1122334455
+    with lab() as made:
+        made.meet(other, REMOTE_B if differs == "peer" else (REMOTE_B[0], 1234))
+        macs = mac_of(other, NWID).to_bytes(6, "big") + MACS[6:]
+        mine = record(made, plain(0x88B5, body(60)))
+        peer = made.tables.peer_index(other) or 0
+        theirs = replace(mine, data=PLAIN_VNET + macs + mine.data[24:], peer=peer)
+        records = made.seal([mine, mine, theirs, theirs, mine])
+        assert [(r.peer, r.nseg) for r in records] == [(mine.peer, 2), (peer, 2), (mine.peer, 1)]
+        for sealed in records:
+            assert {part[8:13] for part in sealed.datagrams()} == {
+                (B if sealed.peer == mine.peer else other).to_bytes(5)
+            }
+            assert sealed.remote == (REMOTE_B if sealed.peer == mine.peer or differs == "peer" else (REMOTE_B[0], 1234))
+
+
+def test_the_longest_packet() -> None:
+    with lab(mtu=9000) as made:
+        longest = 10_024 - 36 - 2
+        assert len(made.seal([record(made, plain(0x88B5, body(longest)))])) == 1
+        assert made.seal([record(made, plain(0x88B5, body(longest + 1)))]) == []
+        assert made.counts()["drop_oversize_packet"] == 1
 
 
 def test_packet_ids_differ_and_header_bytes_are_right() -> None:

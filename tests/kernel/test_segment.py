@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.kernel.strategies import body, frames
-from tests.twins.frames import CWR, FIN, NEEDS_CSUM, PSH, TCP, TCPV4, UDP, VNET, Frame
+from tests.twins.frames import CWR, FIN, NEEDS_CSUM, PSH, TCP, TCPV4, UDP, VNET, Frame, checksum
 from ztpipe.kernel._kernel import ffi, lib
 
 
@@ -110,6 +110,56 @@ def spoilt(vnet: bytes, **changes: int) -> bytes:
 def test_vnet_headers_that_do_not_fit_are_refused(changes: dict[str, int]) -> None:
     frame = Frame(payload=body(3000))
     assert segment(spoilt(frame.vnet(1000), **changes), frame.partial()) is None
+
+
+def test_what_the_headers_contradict_is_refused() -> None:
+    for frame, lie in (
+        (Frame(payload=body(3000), ip_flags=0x2000), b""),
+        (Frame(payload=body(3000), ip_flags=1), b""),
+        (Frame(payload=body(3000)), bytes((UDP,))),
+        (Frame(source=bytes(16), destination=bytes(16), payload=body(3000)), bytes((UDP,))),
+        (Frame(vlan=1, outer=2, payload=body(3000), macs=bytes(8) + b"\x81\0\0\1"), b""),
+    ):
+        data = bytearray(frame.partial())
+        at = 20 if frame.ipv6 else 23
+        data[at : at + len(lie)] = lie
+        tagged = data[:12] + b"\x81\0\0\3" + data[12:] if frame.vlan else data
+        assert segment(frame.vnet(1000), bytes(tagged)) is None
+
+
+def test_tcp_that_starts_elsewhere_is_refused() -> None:
+    """Also where something lies that looks like a TCP header."""
+    inner = Frame(payload=body(2000))
+    frame = Frame(payload=inner.l4(2020, 0) + inner.payload)
+    start = 14 + 20 + 20
+    assert segment(VNET.pack(NEEDS_CSUM, TCPV4, start + 20, 1000, start, 16, 0), frame.partial()) is None
+
+
+@pytest.mark.parametrize(("words", "length"), [(0, 3000), (4, 3000), (6, 3), (15, 39), (15, 40), (5, 3000)])
+def test_a_tcp_header_of_a_wrong_length_is_refused(words: int, length: int) -> None:
+    frame = Frame(payload=body(length))
+    data = bytearray(frame.partial())
+    data[46] = words << 4
+    fits = words >= 5 and words * 4 <= 20 + length
+    assert (segment(frame.vnet(1000), bytes(data)) is not None) == fits
+
+
+def test_the_longest_frames() -> None:
+    """Two tags, and what an IP header can say; no packet of more bytes than that is made."""
+    longest = 65_535 + 14 + 8
+    assert segment(bytes(VNET.size), bytes(longest)) == [bytes(longest)]
+    assert segment(bytes(VNET.size), bytes(longest + 1)) is None
+    frame = Frame(payload=body(65_535 - 40))
+    assert segment(frame.vnet(65_535), frame.partial()) == [frame.build()]
+    frame = replace(frame, payload=frame.payload + b"x")
+    assert segment(frame.vnet(65_535), frame.partial()) is None
+
+
+def test_a_checksum_field_at_the_very_end() -> None:
+    frame = body(100)
+    assert segment(VNET.pack(NEEDS_CSUM, 0, 0, 0, 90, 9, 0), frame) is None
+    (whole,) = segment(VNET.pack(NEEDS_CSUM, 0, 0, 0, 90, 8, 0), frame) or [b""]
+    assert whole == frame[:98] + checksum(frame[90:]).to_bytes(2, "big")
 
 
 @pytest.mark.parametrize(("start", "offset"), [(0, 16), (13, 0), (14, 0xFFFF), (3000, 100), (0xFFFF, 0)])
