@@ -14,14 +14,13 @@ import signal
 import time
 from collections.abc import Awaitable, Callable
 
-import structlog
-
 from ztpipe.api import http
 from ztpipe.config import Config
 from ztpipe.host.netlink import Netlink
 from ztpipe.host.policyrouting import PolicyRouting
 from ztpipe.ipc import iter_punts
 from ztpipe.log import configure as configure_log
+from ztpipe.log import get_logger
 from ztpipe.node.actions import ControllerRequest, Event
 from ztpipe.node.node import Node
 from ztpipe.node.settings import TUNNEL, NodeSettings
@@ -58,7 +57,7 @@ from ztpipe.store import Home
 from ztpipe.supervisor import Supervisor, SupervisorError
 from ztpipe.wire.inetaddress import InetAddress
 
-log = structlog.get_logger("control")
+log = get_logger("control")
 
 _GROUP_SCAN = 5.0  # seconds: vl2 §6.1
 _REASSERT = 30.0  # seconds: vl1-behaviour §1.2

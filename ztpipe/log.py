@@ -5,7 +5,14 @@ from __future__ import annotations
 import logging
 import sys
 
-import structlog
+from ztpipe import lean
+
+with lean.absent("rich"):  # for tracebacks in colour it would take 3 MB in every node
+    import structlog
+
+__all__ = ["configure", "get", "get_logger"]
+
+get_logger = structlog.get_logger
 
 
 def configure(level: str, form: str, **bound: object) -> None:

@@ -13,13 +13,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Final, cast
 
-import structlog
-
+from ztpipe.log import get_logger
 from ztpipe.wire import tcprelay
 from ztpipe.wire.errors import WireError
 from ztpipe.wire.inetaddress import InetAddress, IpScope
 
-log = structlog.get_logger("tcp-relay")
+log = get_logger("tcp-relay")
 
 BUFFER_BYTES: Final = 131_072
 MIN_PORT: Final = 1_025

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
-import structlog
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
@@ -29,12 +28,13 @@ from ztpipe.api.connections import LINE_LIMIT, Acceptor, ConnectionServer, Runne
 from ztpipe.api.controller_routes import ACTOR
 from ztpipe.api.tokens import TOKEN_FILE, TokenFile
 from ztpipe.controller.errors import ControllerError
+from ztpipe.log import get_logger
 
 if TYPE_CHECKING:
     from ztpipe.api.service import Service
     from ztpipe.store import Home
 
-log = structlog.get_logger("api")
+log = get_logger("api")
 
 _NOT_STORED: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
 _IDLE_SECONDS: Final = 5.0

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-import structlog
 
 from ztpipe import files
+from ztpipe.log import get_logger
 
-log = structlog.get_logger("api")
+log = get_logger("api")
 
 TOKEN_FILE: Final = "controller-tokens.json"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")

@@ -20,13 +20,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
-import structlog
-
+from ztpipe.log import get_logger
 from ztpipe.wire.netconf import Dns
 
 __all__ = ["FileResolver", "HostDns", "Resolvconf", "Resolver", "SystemdResolved", "choose_resolver"]
 
-log = structlog.get_logger("network")
+log = get_logger("network")
 
 _TIMEOUT: Final = 5.0
 _RESOLVED_SOCKET: Final = Path("/run/systemd/resolve/io.systemd.Resolve")

@@ -15,13 +15,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import structlog
 from pyroute2.netlink.exceptions import NetlinkError
 
 from ztpipe import files
 from ztpipe.host.netlink import Netlink
+from ztpipe.log import get_logger
 
-log = structlog.get_logger("network")
+log = get_logger("network")
 
 PROTOCOL: Final = 93
 """Marks rules as ours; unassigned in rtnetlink.h and rt_protos."""

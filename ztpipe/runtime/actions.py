@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import structlog
-
+from ztpipe.log import get_logger
 from ztpipe.node import actions as act
 from ztpipe.runtime.bindings import Bindings
 from ztpipe.runtime.hostnetworks import HostNetworks
@@ -14,7 +13,7 @@ from ztpipe.runtime.slowpath import SlowPathCounters
 from ztpipe.shm.tables import Tables
 from ztpipe.store import Home
 
-log = structlog.get_logger("control")
+log = get_logger("control")
 
 
 class ActionRunner:

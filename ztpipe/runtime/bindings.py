@@ -6,15 +6,14 @@ import errno
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-import structlog
-
 from ztpipe.host.netlink import UnderlayAddress
 from ztpipe.host.sockets import UdpBinding, add_sockets, open_binding
+from ztpipe.log import get_logger
 from ztpipe.node.actions import SendDatagram
 from ztpipe.node.settings import TUNNEL, Binding
 from ztpipe.wire.inetaddress import InetAddress
 
-log = structlog.get_logger("underlay")
+log = get_logger("underlay")
 MAX_BINDINGS = TUNNEL  # the ids below it
 
 

@@ -10,21 +10,20 @@ import secrets
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-import structlog
-
 from ztpipe.config import Config
 from ztpipe.controller.actions import ControllerAction, LocalConfig, LocalError, SendPacket
 from ztpipe.controller.controller import Controller
 from ztpipe.controller.leases import SharedLeases
 from ztpipe.controller.store import Store, StoreError
 from ztpipe.controller.store_sqlite import SqliteStore
+from ztpipe.log import get_logger
 from ztpipe.node.node import Node
 from ztpipe.wire.identity import Identity
 
 if TYPE_CHECKING:
     from ztpipe.controller.store_postgres import PostgresStore
 
-log = structlog.get_logger("controller")
+log = get_logger("controller")
 
 
 def open_controller(config: Config, identity: Identity) -> tuple[Controller, Store]:

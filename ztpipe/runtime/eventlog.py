@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-import structlog
-
 from ztpipe.controller.actions import MemberChanged
+from ztpipe.log import get_logger
 from ztpipe.node.actions import Event
 from ztpipe.wire.inetaddress import InetAddress
 
-_log = structlog.get_logger("node")
+_log = get_logger("node")
 
 #: Kind of event -> level and text. What is missing here is for debugging.
 _TEXTS: Final[Mapping[str, tuple[str, str]]] = {

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import psycopg
-import structlog
 
 from ztpipe.controller.controller import Controller
 from ztpipe.controller.errors import ControllerError
@@ -23,9 +22,10 @@ from ztpipe.controller.store_postgres import (
     PostgresStore,
     read_notice,
 )
+from ztpipe.log import get_logger
 from ztpipe.runtime.catchup import Turns, missed
 
-log = structlog.get_logger("fleet")
+log = get_logger("fleet")
 
 _RETRY_SECONDS: Final = 1.0
 _BEAT_SECONDS: Final = INSTANCE_SECONDS / 3

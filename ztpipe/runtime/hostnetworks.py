@@ -14,20 +14,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import structlog
-
 from ztpipe.host.dns import HostDns, choose_resolver
 from ztpipe.host.managed import LocalSettings, ManagedDevice, Plan, plan
 from ztpipe.host.multicast import address_groups, read_groups
 from ztpipe.host.netlink import Netlink, UnderlayAddress
 from ztpipe.host.tap import VNET_HEADER, Tap, TapError
+from ztpipe.log import get_logger
 from ztpipe.node.actions import ConfigureNetwork, WriteFrame
 from ztpipe.node.status import NetworkStatus
 from ztpipe.wire.address import MulticastGroup, device_name, mac_of
 from ztpipe.wire.inetaddress import InetAddress
 from ztpipe.wire.netconf import NO_DNS, NetworkConfig
 
-log = structlog.get_logger("network")
+log = get_logger("network")
 _DEFAULT_MTU = 2800
 _NAME_TRIALS = 256
 _NO_VNET = bytes(VNET_HEADER)

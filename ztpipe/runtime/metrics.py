@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import structlog
-
+from ztpipe.log import get_logger
 from ztpipe.runtime import metrics_own, metrics_reference
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from ztpipe.node.status import PeerTraffic
     from ztpipe.node.tally import Tally
 
-log = structlog.get_logger("control")
+log = get_logger("control")
 _PROC_NET_DEV: Final = Path("/proc/net/dev")
 
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-import structlog
 
 from ztpipe import observed
+from ztpipe.log import get_logger
 from ztpipe.node.actions import Event, ObservedFrame
 from ztpipe.wire import dictionary
 
-log = structlog.get_logger("monitor")
+log = get_logger("monitor")
 MAX_CLIENTS: Final = 8
 _BUFFER: Final = 4 << 20  # bytes a client may be behind
 _ASK_WITHIN: Final = 5.0

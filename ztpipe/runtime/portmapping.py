@@ -9,12 +9,11 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-import structlog
-
+from ztpipe.log import get_logger
 from ztpipe.wire.errors import WireError
 from ztpipe.wire.inetaddress import InetAddress, IpScope
 
-log = structlog.get_logger("underlay")
+log = get_logger("underlay")
 
 REFRESH_SECONDS: Final = 300.0
 FIRST_RETRY_SECONDS: Final = 1.0

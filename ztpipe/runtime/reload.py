@@ -9,13 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 from ztpipe import config as configuration
 from ztpipe.config import Config, ConfigError
 from ztpipe.localconf import LocalConf
+from ztpipe.log import get_logger
 
-log = structlog.get_logger("control")
+log = get_logger("control")
 
 #: Of ``settings``: read at start only, as in the reference.
 _START_ONLY: Final = (

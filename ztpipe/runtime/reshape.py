@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-import structlog
-
 from ztpipe.config import Config
+from ztpipe.log import get_logger
 from ztpipe.mesh import Plan, plan
 from ztpipe.runtime.bindings import Bindings
 from ztpipe.runtime.hostnetworks import HostNetworks
 from ztpipe.supervisor import Supervisor
 
-log = structlog.get_logger("workers")
+log = get_logger("workers")
 
 #: How long the new workers read queues and sockets that are surplus, which the kernel goes on filling.
 _SURPLUS_S: Final = 0.1

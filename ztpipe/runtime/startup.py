@@ -10,7 +10,6 @@ from collections.abc import Container
 from dataclasses import asdict
 
 import msgspec
-import structlog
 
 from ztpipe.config import Config
 from ztpipe.host import privileges
@@ -18,11 +17,12 @@ from ztpipe.host.capabilities import has_net_admin
 from ztpipe.host.probe import probe
 from ztpipe.host.sockets import port_is_free, random_port
 from ztpipe.host.tap import TapError
+from ztpipe.log import get_logger
 from ztpipe.store import Home
 from ztpipe.wire.errors import WireError
 from ztpipe.wire.world import EARTH, World, verify_update
 
-log = structlog.get_logger("control")
+log = get_logger("control")
 
 
 def with_probed_offloads(config: Config) -> Config:

@@ -7,10 +7,9 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from ztpipe.host import underlay
 from ztpipe.host.netevents import Change
+from ztpipe.log import get_logger
 
 if TYPE_CHECKING:
     from ztpipe.host.netlink import Netlink
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from ztpipe.runtime.hostnetworks import HostNetworks
     from ztpipe.runtime.slowpath import SlowPathCounters
 
-log = structlog.get_logger("control")
+log = get_logger("control")
 
 _MEND_PAUSE = 0.5  # seconds
 

@@ -7,16 +7,15 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
-import structlog
-
 from ztpipe.host.sockets import set_mark
+from ztpipe.log import get_logger
 from ztpipe.runtime.fallback import Fallback, carries
 from ztpipe.runtime.slowpath import SlowPathCounters
 from ztpipe.wire import tcprelay
 from ztpipe.wire.errors import WireError
 from ztpipe.wire.inetaddress import InetAddress
 
-log = structlog.get_logger("underlay")
+log = get_logger("underlay")
 
 CONNECT_SECONDS: Final = 10.0
 RETRY_SECONDS: Final = 5.0
