@@ -6,19 +6,26 @@ The same frames must come out as if each datagram had come alone.
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter, defaultdict
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.kernel.stages_lab import REMOTE_A, A, B, Lab, Record
+from tests.kernel.stages_lab import NWID, REMOTE_A, A, B, Lab, Pipe, Record
 from tests.kernel.strategies import body
 from tests.kernel.test_open import NETWORK, ended, frames_of, packet
+from tests.twins.frames import UDP, Frame, unfold
+from ztpipe.kernel._kernel import lib
+from ztpipe.shm.rings import RingSet
+from ztpipe.wire.address import mac_of
 from ztpipe.wire.packet import split
 from ztpipe.wire.protocol import Verb
 
 SEG = 600
+MACS = mac_of(B, NWID).to_bytes(6, "big") + mac_of(A, NWID).to_bytes(6, "big")
 
 
 def parts(seed: int, count: int, last: int = 0, source: int = A) -> list[bytes]:
@@ -121,6 +128,38 @@ def test_what_lay_in_the_slot_before_is_not_read() -> None:
         for _ in range(b.from_peer.slots):
             assert len(b.open([run(one)])) == 1
         assert b.open([run(one[:2])]) == []
+
+
+def test_flows_spread_over_tap_workers_and_keep_their_order() -> None:
+    """TCP, UDP over IPv4 and IPv6, in VLANs and not, of mixed sizes."""
+    six = {"source": bytes(15) + b"\1", "destination": bytes(15) + b"\2"}
+    kinds: list[dict[str, Any]] = [{}, six, {"vlan": 3}, {"outer": 4}, {"outer": 4, "vlan": 3}, {"proto": UDP}]
+    flows = [Frame(macs=MACS, ports=(port, 80), **kind) for port in range(8) for kind in kinds]
+    with lab() as b:
+        pipes, out = [Pipe(64) for _ in range(4)], RingSet()
+        for pipe in pipes:
+            out.add(pipe.region)
+        ends = b.from_tap.consumer.pointer, b.to_peer.producer.pointer, b.from_peer.consumer.pointer, out.pointer
+        crypto = lib.zt_crypto_new(b.context, *ends)
+        sent: dict[int, list[bytes]] = defaultdict(list)
+        got: list[list[bytes]] = [[] for _ in pipes]
+        for number in range(6):
+            for flow, frame in enumerate(flows):
+                data = replace(frame, payload=bytes((flow, number)) + body(number * 211 % 500)).build()
+                sent[flow].append(data)
+                b.from_peer.put([Record(packet(payload=NETWORK + data[12:]), remote=REMOTE_A)])
+                assert lib.zt_open(crypto, 64) == 1
+            for ring, pipe in zip(got, pipes, strict=True):
+                ring += [frame for record in pipe.take() for frame in unfold(record.data)]
+        lib.zt_crypto_free(crypto)
+    assert sum(map(len, got)) == 6 * len(flows)
+    for frames in sent.values():
+        assert sorted(([frame for frame in ring if frame in frames] for ring in got), key=len) == [[], [], [], frames]
+    for kind in range(len(kinds)):
+        used = [
+            any(frame in sent[flow] for frame in ring for flow in range(kind, len(flows), len(kinds))) for ring in got
+        ]
+        assert sum(used) > 1, f"all flows of {kinds[kind]} take one way"
 
 
 @settings(max_examples=50, deadline=None)

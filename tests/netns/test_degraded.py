@@ -130,9 +130,9 @@ def test_a_send_buffer_that_stays_full(pair: Pair) -> None:
     """A slow device with a long queue: the sockets refuse, which is counted as drops, not waited for."""
     sender = pair.nodes[0]
     before = counted(sender, "drop_send_error")
-    pair.a.run("tc", "qdisc", "add", "dev", "eth0", "root", "tbf", "rate", "20mbit", "burst", "20k", "limit", "500m")
+    pair.a.run("tc", "qdisc", "add", "dev", "eth0", "root", "tbf", "rate", "100mbit", "burst", "100k", "limit", "500m")
     try:
-        flood(pair, 3).join(40)
+        flood(pair, 2).join(40)
     finally:
         pair.a.run("tc", "qdisc", "del", "dev", "eth0", "root")
     assert counted(sender, "drop_send_error") > before
