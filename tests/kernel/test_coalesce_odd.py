@@ -150,8 +150,9 @@ def oddities(part: Frame) -> list[Callable[[Frame], bytes]]:
 @pytest.mark.parametrize("proto", [TCP, UDP])
 @pytest.mark.parametrize("size", [200, 1400], ids=["short", "bulk"])
 def test_one_oddity_in_a_run(base: Frame, proto: int, size: int) -> None:
-    """Each, as the first, a middle and the last of a run, and three in a row. Bulk may grow after others came, and without
-    an IP id that counts, nothing but what came in between tells the coalescer that datagrams are not consecutive."""
+    """Each, as the first, a middle and the last of a run, and three in a row.
+
+    Bulk may grow after others came; without an IP id that counts, only what comes between ends a run of datagrams."""
     base = replace(base, proto=proto, options=b"" if proto == UDP else body(12))
     for odd in oddities(base):
         for places in ((0,), (2,), (5,), (2, 3, 4)):
