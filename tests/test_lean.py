@@ -33,7 +33,8 @@ def test_a_worker_needs_little() -> None:
 
 def test_the_api_has_a_library_without_certificates() -> None:
     script = "import ztpipe.api.http, aiohttp.connector\nassert aiohttp.connector._SSL_CONTEXT_VERIFIED is None"
-    assert "ssl" in _modules(script), "others have it"
+    others = "\nimport http.client, urllib.request\nassert urllib.request.HTTPSHandler and http.client.HTTPSConnection"
+    assert "ssl" in _modules(script + others)
 
 
 def test_what_is_absent_is_there_again() -> None:
