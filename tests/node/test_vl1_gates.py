@@ -380,6 +380,21 @@ def test_relayed_peers_of_unknown_version_get_a_hello_every_30_s_through_the_rel
     assert bench.status(peer).version is not None
 
 
+def test_the_data_planes_word_for_a_relayed_peer_is_enough_to_ask_for_its_version():
+    """Once the tables are complete, its frames no longer come this way."""
+    bench = Bench(vl2=Recorder)
+    bench.meet(bench.root)
+    peer = bench.puppet(5)
+    bench.node.send_verb(bench.now, peer.address, Verb.NOP, b"")
+    (asked,) = [o for o in bench.opened(bench.root, bench.collect()) if o.verb is Verb.WHOIS]
+    bench.say(bench.root, Verb.OK, Ok(Verb.WHOIS, asked.packet_id, OkWhois((peer.identity,)).encode()).encode())
+    bench.now += 1_000
+    bench.node.peer_activity(bench.now, peer.address, 0, bench.now)
+    actions = bench.collect()
+    assert [o.verb for o in bench.opened(peer, actions)].count(Verb.HELLO) == 1
+    assert {a.remote for a in actions if isinstance(a, SendDatagram)} == {bench.root.remote}
+
+
 def test_push_lists_mapped_local_and_reported_addresses_once_each():
     bench = Bench(vl2=Recorder)
     mapped, outside = InetAddress(bytes((8, 8, 1, 1)), 7), InetAddress(bytes((10, 8, 8, 8)), 8)

@@ -58,6 +58,8 @@ class Activity:
             path, direct = route
             if direct:
                 path.last_trusted = max(path.last_trusted, last_frame)
+            else:
+                core.contact.ask_version(now, peer, path)
             core.direct_paths.push_if_due(now, peer, path, direct=direct)
         return True
 

@@ -9,6 +9,7 @@ from ztpipe.node.seam import Outcome
 from ztpipe.wire.protocol import Verb
 
 if TYPE_CHECKING:
+    from ztpipe.node.path import Path
     from ztpipe.node.peer import Peer
     from ztpipe.node.seam import PacketContext
     from ztpipe.node.vl1 import Vl1Engine
@@ -58,6 +59,12 @@ class Contact:
             return False
         self.core.hellos.send(now, peer, binding, remote)
         return True
+
+    def ask_version(self, now: int, peer: Peer, relay: Path) -> None:
+        """A HELLO through the relay to a trusted peer that we know only by WHOIS, once per 30 s: only
+        its answer tells that AES may be used (§2.13)."""
+        if peer.protocol_version == 0 and relay.refs and peer.trusted(now) and peer.version_gate.allow(now):
+            self.core.hellos.send_via(now, peer, relay)
 
     def keepalive(self, now: int, peer: Peer) -> set[int]:
         """Keep the paths of one peer (§2.4). The IP lengths (4, 16) of the paths that were pinged.

@@ -224,8 +224,8 @@ class Inbound:
             news = self.heard_directly(now, peer, ctx.binding, ctx.remote, answer=ctx.verb is Verb.OK)
             if news is not None:
                 core.vl2.path_news(ctx, news)
-        elif peer.protocol_version == 0 and path.refs and peer.trusted(now) and peer.version_gate.allow(now):
-            core.hellos.send_via(now, peer, path)  # only its answer tells that AES may be used (§2.13)
+        else:
+            core.contact.ask_version(now, peer, path)
         core.recovery.heard(now, peer, path.key if ctx.hops == 0 else None)
         core.direct_paths.push_if_due(now, peer, path, direct=ctx.hops == 0)
         core.fastpath.refresh(now, peer)
