@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 SETUP = PYTHON=$(PYTHON) scripts/setup.sh $(VENV)
 
 .PHONY: help demo test setup kernel lint test-asan test-tsan bench bench-targets bench-tap bench-crypto bench-multicast \
-	bench-flood bench-bridges bench-contacts soak clean
+	bench-flood bench-bridges bench-contacts bench-waits soak clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -61,6 +61,10 @@ bench-flood: setup ## what floods into a TAP leave of a TCP stream, both layouts
 
 bench-contacts: setup ## the first ping between any two of ten members (needs root)
 	$(BIN)/python -m tests.bench.contacts
+
+bench-waits: setup ## who runs, who waits for a CPU, and what stays idle while a stream crosses (needs root and perf)
+	$(BIN)/python -m tests.bench.waits
+	$(BIN)/python -m tests.bench.waits --relay
 
 bench-bridges: setup ## TCP between two LANs joined by two bridges; beside zerotier-one with ZT_REFERENCE (needs root)
 	$(BIN)/python -m tests.bench.bridges
