@@ -216,13 +216,13 @@ for number in range(rounds):
 """
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_no_flow_is_reordered(workers: int) -> None:
-    """24 UDP flows of mixed sizes at once; with two workers of each kind they take different ways."""
+@pytest.mark.parametrize(("kind", "workers"), [("pipeline", 1), ("pipeline", 2), ("fused", 2)])
+def test_no_flow_is_reordered(kind: str, workers: int) -> None:
+    """24 UDP flows of mixed sizes at once; with two workers of each kind, or two fused, they take different ways."""
     flags = [word for role in ("tap", "crypto", "peer") for word in (f"--{role}-workers", str(workers))]
     flows, rounds = 24, 500
     with Lab("zpo") as lab:
-        pair = joined(lab, "o", "10.66.6", "10.67.6", *[ztpipe("--layout", "pipeline", *flags)] * 2)
+        pair = joined(lab, "o", "10.66.6", "10.67.6", *[ztpipe("--layout", kind, *flags)] * 2)
         receiver = pair.b.popen(
             sys.executable, "-c", _COUNT, "6000", str(flows), "2", stdout=subprocess.PIPE, text=True
         )
