@@ -34,10 +34,11 @@ def test_a_super_frame_costs_more_to_seal_than_a_small_frame() -> None:
 def test_workers_may_be_spelt_as_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[float, int]] = []
     monkeypatch.setattr(bench_workers, "main", lambda *wish: asked.append(wish) or 0)
-    for words in (["workers"], ["--workers"]):
-        done = CliRunner().invoke(command, words)
-        assert done.exit_code == 0, done.output
-    assert asked == [(3.0, 8)] * 2
+    for word in ("workers", "--workers"):
+        for options in ([], ["--seconds", "2", "--streams", "4"]):
+            done = CliRunner().invoke(command, [word, *options])
+            assert done.exit_code == 0, done.output
+    assert asked == [(3.0, 8), (2.0, 4)] * 2
     assert CliRunner().invoke(command, ["--workers", "stages"]).exit_code == 2
     assert CliRunner().invoke(command, []).exit_code == 2
 

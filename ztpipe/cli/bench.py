@@ -9,18 +9,16 @@ import click
 from ztpipe.cli.errors import guarded
 
 
-@click.group(name="bench", invoke_without_command=True)
-@click.option("--workers", "as_option", is_flag=True, help="The same as the command `workers`.")
-@click.pass_context
-def command(context: click.Context, as_option: bool) -> None:
-    """Measure ciphers, stages and workers on this machine."""
-    if as_option and context.invoked_subcommand is not None:
-        raise click.UsageError(f"--workers is a benchmark of its own, beside `{context.invoked_subcommand}`")
-    if as_option:
-        context.invoke(workers)
-    elif context.invoked_subcommand is None:
-        click.echo(context.get_help(), err=True)
-        context.exit(2)
+class _Bench(click.Group):
+    """`--workers` is another spelling of `workers`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, ["workers", *args[1:]] if args[:1] == ["--workers"] else args)
+
+
+@click.group(name="bench", cls=_Bench)
+def command() -> None:
+    """Measure ciphers, stages and workers on this machine. `bench --workers` is the same as `bench workers`."""
 
 
 @command.command()
