@@ -110,6 +110,7 @@ class Source:
         self._add = add
         self._remove = remove
         self._fds: dict[int, list[int]] = {}
+        self._resting: set[int] = set()
         state.armed = True
 
     def add(self, key: int, fd: int, *arguments: int) -> int:
@@ -129,6 +130,7 @@ class Source:
             return errno.ENOENT
         code = -int(self._remove(key))
         for fd in self._fds.pop(key):
+            self._resting.discard(fd)
             _unregister(self._epoll, fd)
             os.close(fd)
         return code
@@ -143,13 +145,15 @@ class Source:
     def rest(self, fd: int) -> None:
         """Leave out a descriptor in error (its device is gone) until `revive`: epoll would report it without end."""
         if fd in self._all():
+            self._resting.add(fd)
             _unregister(self._epoll, fd)
 
     def revive(self) -> None:
         """Listen again to what rests."""
-        for fd in self._all():
+        for fd in self._resting:
             with contextlib.suppress(FileExistsError):
                 self._epoll.register(fd, self._events())
+        self._resting.clear()
 
     def close(self) -> None:
         """Remove everything."""

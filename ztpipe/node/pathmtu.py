@@ -130,7 +130,7 @@ class PathMtu:
 
     def doubtful(self, now: int) -> list[PathKey]:
         """The busy paths, a share of them at a time, of which the host is to be asked what it has learned by ICMP."""
-        if now - self._asked_at < TICK_MS:
+        if now // TICK_MS == self._asked_at // TICK_MS:  # ticks come at multiples of it, and a few ms late
             return []
         self._asked_at = now
         searches = list(self._searches.values())

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 log = get_logger("control")
 _PROC_NET_DEV: Final = Path("/proc/net/dev")
+_FEW_PEERS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,10 @@ class MetricsFile:
         self._failed = False
 
     async def refresh_aside(self, snapshot: Snapshot) -> None:
-        """The same in a thread: with thousands of peers it takes a moment, in which packets must not wait."""
+        """The same; in a thread if it takes a moment, in which packets must not wait: with thousands of peers."""
+        if len(snapshot.peers) <= _FEW_PEERS:
+            self._refresh(lambda: render(snapshot))
+            return
         snapshot = replace(snapshot, tally=copy.deepcopy(snapshot.tally))  # counted on meanwhile
         text = await asyncio.to_thread(render, snapshot)
         self._refresh(lambda: text)

@@ -12,7 +12,7 @@ from ztpipe.host.netevents import Change
 from ztpipe.log import get_logger
 
 if TYPE_CHECKING:
-    from ztpipe.host.netlink import Netlink
+    from ztpipe.host.netlink import Netlink, UnderlayAddress
     from ztpipe.host.policyrouting import PolicyRouting
     from ztpipe.runtime.bindings import Bindings
     from ztpipe.runtime.hostnetworks import HostNetworks
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 log = get_logger("control")
 
 _MEND_PAUSE = 0.5  # seconds
+_LIST_AGAIN = 300.0  # seconds, though netlink has told of nothing
 
 
 class Surroundings:
@@ -46,11 +47,18 @@ class Surroundings:
         self._policy, self._counters = policy, counters
         self._underlay_filter, self._only_tcp, self._links_changed = underlay_filter, only_tcp, links_changed
         self._excluded: set[str] = set()
+        self._found: list[UnderlayAddress] | None = None  # since when nothing has changed
+        self._listed = 0.0
         self._changed = asyncio.Event()
 
     async def sync_underlay(self) -> None:
         """Sockets on every address that may carry us. Raises OSError while interfaces change under our hands."""
+        self._found = None
         found = await self._netlink.underlay()
+        self._found, self._listed = found, asyncio.get_running_loop().time()
+        self._take(found)
+
+    def _take(self, found: list[UnderlayAddress]) -> None:
         self._networks.take_addresses(found)
         own = {network.device_name for network in self._networks.by_id.values()}
         chosen = underlay.select(found, own_devices=own, **self._underlay_filter())
@@ -76,6 +84,7 @@ class Surroundings:
                         await self.sync_underlay()
                         self._links_changed()
             except Exception as error:
+                self._found = None
                 log.warning("underlay not followed for a second", error=str(error) or type(error).__name__)
             await asyncio.sleep(1)
             with contextlib.suppress(Exception):  # what changed meanwhile, if the host can tell
@@ -95,7 +104,15 @@ class Surroundings:
         await self._networks.reassert()
 
     async def reassert(self) -> None:
-        """Every 30 s, whatever netlink told (vl1-behaviour §1.2)."""
+        """Every 30 s, whatever netlink told (vl1-behaviour §1.2).
+
+        The addresses are those of the last listing, which costs tens of milliseconds, if netlink would have told of
+        others: it does not tell where a tunnel's far end is reached now.
+        """
         self._networks.make_missing()
         await self._networks.reassert_name_servers()
-        await self.sync_underlay()
+        known, age = self._found, asyncio.get_running_loop().time() - self._listed
+        if known is None or age >= _LIST_AGAIN or any(entry.over for entry in known):
+            await self.sync_underlay()
+        else:
+            self._take(known)
