@@ -122,12 +122,25 @@ def test_a_piece_without_content(length: int) -> None:
     assert "drop_bad_mac" not in ends
 
 
+@pytest.mark.parametrize("length", [14, 15, 16])
+def test_a_last_piece_without_content(length: int) -> None:
+    head, piece, _ = parts(1, 3)
+    last = (head[:13] + bytes((0xFF, 0x32, 0)))[:length]
+    frames, ends = outcome([run([head, piece, last])])
+    assert not frames
+    assert ends["drop_fragment_expired"] == 2
+    assert "drop_bad_mac" not in ends
+
+
 def test_what_lay_in_the_slot_before_is_not_read() -> None:
+    """The end of the record, full and short."""
     one = parts(1, 3)
-    with lab() as b:
-        for _ in range(b.from_peer.slots):
-            assert len(b.open([run(one)])) == 1
-        assert b.open([run(one[:2])]) == []
+    for short in (0, 5):
+        with lab() as b:
+            for _ in range(b.from_peer.slots):
+                assert len(b.open([run(one)])) == 1
+            assert b.open([run([one[0], one[1][: SEG - short]])]) == []
+            assert "drop_bad_mac" not in b.counts()
 
 
 def test_flows_spread_over_tap_workers_and_keep_their_order() -> None:
