@@ -103,6 +103,19 @@ def test_a_long_run_is_cut_at_the_length_of_an_ip_packet() -> None:
     assert expand(records) == parts
 
 
+@pytest.mark.parametrize("push", [True, False])
+def test_no_super_frame_is_cut_where_a_slot_ends(push: bool) -> None:
+    """It would be written to the TAP in two. Without PSH the next segment tells that there are no more: it has news."""
+    parts = []
+    for n in range(8):
+        news = (n + 1).to_bytes(4, "big")
+        base = replace(BASE, seq=100 + n * 63000, options=b"\1\1\x08\x0a" + news + bytes(4))
+        parts += build(stream(base, 45, push=push))
+    records = coalesce(parts)
+    assert sizes(records) == [45] * 8
+    assert expand(records) == parts
+
+
 def test_udp_stops_at_64_datagrams() -> None:
     parts = build(stream(replace(BASE, proto=UDP), 100, size=100))
     records = coalesce(parts)

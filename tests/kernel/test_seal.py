@@ -99,6 +99,16 @@ def test_a_super_frame_leaves_in_one_batch() -> None:
     assert all(is_fragment(piece) for piece in batch.datagrams()[1::2])
 
 
+def test_no_batch_is_cut_where_a_slot_ends() -> None:
+    """It would be sent, and received, in two."""
+    frame = Frame(macs=MACS, payload=body(2748 * 22), options=bytes(12))
+    with lab(slots=16) as made:
+        for _ in range(2):
+            made.from_tap.put([record(made, frame.vnet(2748) + frame.partial()) for _ in range(3)])
+        batches = made.seal([record(made, frame.vnet(2748) + frame.partial())])
+    assert [batch.nseg for batch in batches] == [44] * 7
+
+
 def test_equal_small_frames_share_batches_of_64() -> None:
     with lab() as made:
         records = made.seal([record(made, plain(0x88B5, body(60, n))) for n in range(130)], 200)

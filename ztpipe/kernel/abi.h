@@ -30,7 +30,7 @@
 
 /* ---- frames between processes ------------------------------------------------------------------------------------ */
 
-#define ZT_SLOT_BYTES (192u * 1024u) /* one super-frame, one GRO batch, or many small frames, with room to expand */
+#define ZT_SLOT_BYTES (204u * 1024u) /* one super-frame, one GRO batch, or many small frames, with room to expand */
 #define ZT_REC_ALIGN 64u
 #define ZT_VNET_HDR 12u /* struct virtio_net_hdr_mrg_rxbuf: what TUNSETVNETHDRSZ 12 puts before every frame */
 

@@ -233,9 +233,10 @@ static bool has_room(const struct zt_coalescer *k, const struct zt_flow *f, uint
     return ZT_REC_ALIGN + zt_rec_align(f->rec->len + n) <= room;
 }
 
-/* Nothing may follow a short segment, a PSH or a FIN. */
+/* Nothing may follow a short segment, a PSH or a FIN, and nothing fits any more into a full super-frame. */
 static bool is_final(const struct zt_flow *f, const struct candidate *c) {
-    return c->data < f->gso || (!c->udp && (c->l4[13] & (ZT_TCP_PSH | ZT_TCP_FIN)) != 0);
+    bool full = f->rec->len - ZT_VNET_HDR + f->gso > SUPER_FRAME || (f->udp && f->segments == UDP_SEGMENTS);
+    return full || c->data < f->gso || (!c->udp && (c->l4[13] & (ZT_TCP_PSH | ZT_TCP_FIN)) != 0);
 }
 
 /* Append the payload if the segment fits and is undamaged. */
@@ -259,6 +260,15 @@ static bool join(struct zt_coalescer *k, struct zt_flow *f, const struct candida
     return true;
 }
 
+/* A super-frame that begins near the slot's end would have to be written in two: begin it in the next slot, if there is one. */
+static void turn_the_page(struct zt_coalescer *k, const struct candidate *c) {
+    if (c->mergeable && c->data >= BULK && k->count == 0 && k->w.nrec != 0 && zt_writer_left(&k->w) < REGION + SINGLE_ROOM &&
+        zt_ring_spare(k->w.ring)) {
+        zt_writer_flush(&k->w);
+        zt_writer_room(k->c, &k->w, REGION);
+    }
+}
+
 /* Write a frame as a record of its own; a mergeable and undamaged one becomes an open flow. */
 static void start(struct zt_coalescer *k, uint32_t flow, const struct candidate *c) {
     settle_last(k);
@@ -269,6 +279,7 @@ static void start(struct zt_coalescer *k, uint32_t flow, const struct candidate 
         }
         close_flow(k, oldest);
     }
+    turn_the_page(k, c);
     struct zt_rec *rec = zt_writer_begin(&k->w);
     uint8_t *data = zt_rec_data(rec), *body = data + ZT_VNET_HDR + ZT_MACS_LEN;
     rec->len = ZT_VNET_HDR + ZT_MACS_LEN + c->n;

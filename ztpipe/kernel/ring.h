@@ -70,6 +70,16 @@ static inline struct zt_slot *zt_ring_reserve(struct zt_ring_ref *h) {
     return zt_ring_slot(r, head);
 }
 
+/* Producer: is there another free slot behind the one that is being filled? Asks for no bell. */
+static inline bool zt_ring_spare(struct zt_ring_ref *h) {
+    struct zt_ring *r = h->ring;
+    uint32_t next = atomic_load_explicit(&r->head, memory_order_relaxed) + 1;
+    if (next - h->seen >= r->slots) {
+        h->seen = atomic_load_explicit(&r->tail, memory_order_acquire); /* pairs with the release in zt_ring_release */
+    }
+    return next - h->seen < r->slots;
+}
+
 /* Producer: hand the reserved slot over and wake the consumer if it sleeps. */
 static inline void zt_ring_publish(struct zt_ring_ref *h) {
     struct zt_ring *r = h->ring;

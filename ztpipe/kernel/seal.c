@@ -12,6 +12,7 @@
 
 #define BATCH_SEGMENTS 64u /* UDP_SEGMENT's limit in older kernels */
 #define BATCH_BYTES 65000u
+#define BULK 1000u /* a packet this long is probably followed by more: its batch gets room to grow to full length */
 #define MTU_LEAST 128u
 
 struct batch {
@@ -143,7 +144,8 @@ static bool batch_takes(const struct batch *b, const struct route *r, const stru
 static uint8_t *batch_place(struct zt_sealer *s, struct batch *b, const struct route *r, const struct cut *cut, uint32_t total) {
     if (!batch_takes(b, r, cut, total)) {
         batch_close(b);
-        if (!zt_writer_room(s->c, &b->w, ZT_REC_ALIGN + zt_rec_align(total))) {
+        uint32_t room = total >= BULK && total < BATCH_BYTES ? BATCH_BYTES : total;
+        if (!zt_writer_room(s->c, &b->w, ZT_REC_ALIGN + zt_rec_align(room))) {
             return NULL;
         }
         b->rec = zt_writer_begin(&b->w);
