@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -172,9 +173,16 @@ class Lab:
         self.close()
 
     def close(self) -> None:
-        """Free the stages."""
+        """Free the stages, and close the regions' descriptors, of which hundreds of labs would keep thousands.
+
+        The memory stays as long as somebody looks at it.
+        """
         lib.zt_crypto_free(self.crypto)
         lib.zt_context_free(self.context)
+        for region in (self.tables.region, self.tables.keys, self.counters.region):
+            if region is not None and region.fd >= 0:
+                os.close(region.fd)
+                region.fd = -1
 
     def join(self, nwid: int = NWID, *, mtu: int = 2800, accept_all: bool = True) -> int:
         """Install a network; its index."""
