@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -80,4 +81,6 @@ def test_no_data_race(build, mode: str, slots: int) -> None:
 def test_the_stress_notices(build, mutant: int, mode: str, slots: int) -> None:
     """The stress can fail: each of these mistakes is caught, though on a busy machine perhaps not at the first try."""
     program = build("-O2", f"-DMUTANT={mutant}")
-    assert any(_run(program, mode, slots, 4).returncode == 1 for _ in range(8))
+    until = time.monotonic() + 60
+    while _run(program, mode, slots, 4).returncode != 1:
+        assert time.monotonic() < until
