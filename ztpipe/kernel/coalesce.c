@@ -233,10 +233,9 @@ static bool has_room(const struct zt_coalescer *k, const struct zt_flow *f, uint
     return ZT_REC_ALIGN + zt_rec_align(f->rec->len + n) <= room;
 }
 
-/* Nothing may follow a short segment, a PSH or a FIN, and nothing fits any more into a full super-frame. */
+/* Nothing may follow a short segment, a PSH or a FIN. */
 static bool is_final(const struct zt_flow *f, const struct candidate *c) {
-    bool full = f->rec->len - ZT_VNET_HDR + f->gso > SUPER_FRAME || (f->udp && f->segments == UDP_SEGMENTS);
-    return full || c->data < f->gso || (!c->udp && (c->l4[13] & (ZT_TCP_PSH | ZT_TCP_FIN)) != 0);
+    return c->data < f->gso || (!c->udp && (c->l4[13] & (ZT_TCP_PSH | ZT_TCP_FIN)) != 0);
 }
 
 /* Append the payload if the segment fits and is undamaged. */
@@ -265,7 +264,7 @@ static void turn_the_page(struct zt_coalescer *k, const struct candidate *c) {
     if (c->mergeable && c->data >= BULK && k->count == 0 && k->w.nrec != 0 && zt_writer_left(&k->w) < REGION + SINGLE_ROOM &&
         zt_ring_spare(k->w.ring)) {
         zt_writer_flush(&k->w);
-        zt_writer_room(k->c, &k->w, REGION);
+        zt_writer_room(k->c, &k->w, REGION); /* which cannot fail: nobody else fills this ring */
     }
 }
 
