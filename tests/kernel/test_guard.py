@@ -53,14 +53,6 @@ def tap() -> Iterator[TapLab]:
         yield lab
 
 
-@pytest.fixture
-def b() -> Iterator[Lab]:
-    with Lab(B) as lab:
-        lab.join()
-        lab.meet(A, REMOTE_A)
-        yield lab
-
-
 # ---- outbound ------------------------------------------------------------------------------------------------------
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -25,14 +24,6 @@ MAC_A, MAC_B = mac_of(A, NWID).to_bytes(6, "big"), mac_of(B, NWID).to_bytes(6, "
 TO_B = MAC_B + MAC_A
 NETWORK = NWID.to_bytes(8, "big")
 DATAGRAM, PACKET, UNKNOWN_PATH = lib.ZT_PUNT_DATAGRAM, lib.ZT_PUNT_PACKET, lib.ZT_PUNT_UNKNOWN_PATH
-
-
-@pytest.fixture
-def b() -> Iterator[Lab]:
-    with Lab(B) as lab:
-        lab.join()
-        lab.meet(A, REMOTE_A)
-        yield lab
 
 
 def packet(

@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-
-import pytest
 
 from tests.kernel.stages_lab import REMOTE_A, A, B, Lab
 from tests.kernel.strategies import body
 from tests.kernel.test_open import NETWORK, came, packet
 from ztpipe.wire.packet import split
-
-
-@pytest.fixture
-def b() -> Iterator[Lab]:
-    with Lab(B) as lab:
-        lab.join()
-        lab.meet(A, REMOTE_A)
-        yield lab
 
 
 def pieces() -> list[bytes]:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-
-import pytest
 
 from tests.kernel.stages_lab import KEYS, REMOTE_A, A, B, Lab
 from tests.kernel.test_open import came, packet
@@ -16,14 +13,6 @@ from ztpipe.wire.protocol import Verb
 
 PER_SOURCE, PER_S, BURST_S = lib.ZT_STRANGERS_PER_SOURCE, lib.ZT_STRANGERS_HELLOS_PER_S, lib.ZT_STRANGERS_BURST_S
 OTHER_KEYS = SessionKeys(bytes(range(1, 49)))
-
-
-@pytest.fixture
-def b() -> Iterator[Lab]:
-    with Lab(B) as lab:
-        lab.join()
-        lab.meet(A, REMOTE_A)
-        yield lab
 
 
 def hello(source: int, keys: SessionKeys = OTHER_KEYS) -> bytes:

@@ -356,13 +356,19 @@ def test_relayed_peers_get_a_push_every_15_s_through_the_relay():
     assert remotes == {bench.root.remote}
 
 
-def test_relayed_peers_of_unknown_version_get_a_hello_every_30_s_through_the_relay():
-    bench = Bench(vl2=Recorder)
-    bench.meet(bench.root)
+def known_by_whois(bench):
+    """A peer whose identity the root told us, and nothing else of it."""
     peer = bench.puppet(5)
     bench.node.send_verb(bench.now, peer.address, Verb.NOP, b"")
     (asked,) = [o for o in bench.opened(bench.root, bench.collect()) if o.verb is Verb.WHOIS]
     bench.say(bench.root, Verb.OK, Ok(Verb.WHOIS, asked.packet_id, OkWhois((peer.identity,)).encode()).encode())
+    return peer
+
+
+def test_relayed_peers_of_unknown_version_get_a_hello_every_30_s_through_the_relay():
+    bench = Bench(vl2=Recorder)
+    bench.meet(bench.root)
+    peer = known_by_whois(bench)
     times = []
     for second in range(101):
         actions = bench.say(peer, Verb.FRAME, b"", hops=1, remote=bench.root.remote)
@@ -384,10 +390,7 @@ def test_the_data_planes_word_for_a_relayed_peer_is_enough_to_ask_for_its_versio
     """Once the tables are complete, its frames no longer come this way."""
     bench = Bench(vl2=Recorder)
     bench.meet(bench.root)
-    peer = bench.puppet(5)
-    bench.node.send_verb(bench.now, peer.address, Verb.NOP, b"")
-    (asked,) = [o for o in bench.opened(bench.root, bench.collect()) if o.verb is Verb.WHOIS]
-    bench.say(bench.root, Verb.OK, Ok(Verb.WHOIS, asked.packet_id, OkWhois((peer.identity,)).encode()).encode())
+    peer = known_by_whois(bench)
     bench.now += 1_000
     bench.node.peer_activity(bench.now, peer.address, 0, bench.now)
     actions = bench.collect()
