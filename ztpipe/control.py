@@ -21,7 +21,7 @@ from ztpipe.host.policyrouting import PolicyRouting
 from ztpipe.ipc import iter_punts
 from ztpipe.log import configure as configure_log
 from ztpipe.log import get_logger
-from ztpipe.node.actions import ControllerRequest, Event
+from ztpipe.node.actions import Event
 from ztpipe.node.node import Node
 from ztpipe.node.settings import TUNNEL, NodeSettings
 from ztpipe.node.vl2 import MAX_NETWORKS
@@ -29,6 +29,7 @@ from ztpipe.runtime import controllers, eventlog, inherited, metrics, notify, pu
 from ztpipe.runtime.actions import ActionRunner
 from ztpipe.runtime.bindings import Bindings
 from ztpipe.runtime.clock import Clock
+from ztpipe.runtime.controllerdesk import ControllerDesk
 from ztpipe.runtime.facade import Facade, local_settings
 from ztpipe.runtime.fallback import Fallback
 from ztpipe.runtime.hostnetworks import HostNetworks
@@ -66,8 +67,6 @@ _LOCAL_CONF = 10.0
 _PEERS_CLEANED = 3600.0  # vl1-behaviour §1.2
 _NAME_SERVERS = 3.0
 _METRICS = 5.0
-_CONTROLLER_IDLE = 5.0
-_CONTROLLER_PAUSE = 0.005  # between two rounds of pushes, for everybody else
 
 
 class Control:
@@ -85,7 +84,6 @@ class Control:
         self._tick: asyncio.TimerHandle | None = None
         self._draining = False
         self._settings_changed = asyncio.Event()
-        self._controller_asked = asyncio.Event()
         self._notifier = notify.from_environment()
         self._listeners = inherited.listeners()
         self._trusted_paths = home.trusted_paths()
@@ -210,13 +208,14 @@ class Control:
             settings=node_settings(self.config, self._trusted_paths),
             replay=SharedReplay(self.tables),
         )
+        self.controller_desk = ControllerDesk(self.controller, self.node, self.clock, changed=self._drain)
         self.runner = ActionRunner(
             self.tables,
             self.bindings,
             self.networks,
             self.home,
             self.counters,
-            controller=self._on_controller_request,
+            controller=self.controller_desk.asked,
             event=self._on_event,
             observed=self.monitor.frame,
         )
@@ -240,7 +239,7 @@ class Control:
             self._every(_PUT_BACK, self.surroundings.put_back),
             self._every(_LOCAL_CONF, self._local_conf.poll),
             self._follow_settings(),
-            self._tend_controller(),
+            self.controller_desk.tend(),
             self._every(_METRICS, lambda: metrics_file.refresh_aside(metrics.take(self))),
             self.surroundings.follow(),
             self.surroundings.mend(),
@@ -263,7 +262,7 @@ class Control:
         from ztpipe.runtime.fleet import Fleet
 
         assert isinstance(self._store, PostgresStore)
-        fleet = Fleet(self._store, self.controller, now=self.clock.now, changed=self.run_controller_actions)
+        fleet = Fleet(self._store, self.controller, now=self.clock.now, changed=self.controller_desk.deliver)
         stack.push_async_callback(fleet.leave)
         for work in (fleet.listen(), fleet.beat()):
             stack.callback(asyncio.ensure_future(work).cancel)
@@ -386,40 +385,6 @@ class Control:
             self.request_stop(1)
         elif event.kind == "remote_trace":
             self.monitor.trace(event)
-
-    # -- the controller ------------------------------------------------------------------------------------------------
-
-    def _on_controller_request(self, request: ControllerRequest) -> None:
-        now = self.clock.now()
-        answers = self.controller.request(
-            now, request.nwid, request.member, request.metadata, request.packet_id, request.source
-        )
-        controllers.deliver(self.node, now, answers)
-        self._controller_asked.set()
-
-    def run_controller_actions(self) -> None:
-        """Send what an API request or the passing of time caused: pushes, revocations."""
-        self.controller.tick(self.clock.now())
-        controllers.deliver(self.node, self.clock.now(), self.controller.take_actions())
-        eventlog.tell_changes(self.controller.take_changes())
-        self._drain()
-        self._controller_asked.set()
-
-    async def _tend_controller(self) -> None:
-        """Carry on with what takes more than one round: a change that thousands of members are to hear of."""
-        while True:
-            wait, begun = self.clock.pause(_CONTROLLER_IDLE), time.monotonic()
-            try:
-                self.run_controller_actions()
-                self._controller_asked.clear()
-                due = self.controller.next_deadline(self.clock.now())
-                if due is not None:
-                    wait = min(self.clock.seconds_until(due), wait)
-            except Exception:
-                log.exception("controller failed")
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._controller_asked.wait(), wait)
-            await asyncio.sleep(begun + _CONTROLLER_PAUSE - time.monotonic())
 
     # -- settings ------------------------------------------------------------------------------------------------------
 

@@ -123,7 +123,7 @@ class Facade:
         return self._control.metrics_text()
 
     def controller_changed(self) -> None:
-        self._control.run_controller_actions()
+        self._control.controller_desk.deliver()
 
     async def reshape(self, settings: Mapping[str, object]) -> None:
         """Other workers; raises ConfigError and WorkersUnchanged."""
